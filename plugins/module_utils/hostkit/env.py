@@ -1,0 +1,193 @@
+"""Verb ``env``: a Conda prefix from its locks, layer by layer, every file's hash checked, the stamp written last.
+
+Request: ``prefix``; ``link`` (a name for people that points at the prefix, or ""); ``conda`` (the executable);
+``store``; ``state`` (present or absent); ``layers``, in order, each ``name``, ``digest`` and either ``conda`` (a list
+of files in install order) or ``requirements`` (the lock's text) with ``wheels`` (files) or ``index`` (pip options for
+a mirror). A file is ``url``, ``sha256``, ``size``. Answer: ``made`` (id of this making), ``prefix``, ``todo``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hostkit import fetch
+from hostkit.result import Problem, Result
+from hostkit.state import Decision, State, decide, drift_of, installed, new_id, pinned
+
+
+def run(request: dict[str, Any], check: bool) -> Result:
+    """Make, complete or remove one environment."""
+    prefix = Path(request["prefix"])
+    if request.get("state", "present") == "absent":
+        return remove(request, prefix, check)
+    decision = look(request)
+    state = State.read(prefix)
+    relink = bool(request.get("link")) and not points_at(Path(request["link"]), prefix)
+    if not decision.todo and not relink:
+        return Result(data={"made": state.made if state else "", "prefix": str(prefix), "todo": []})
+    todo = [str(layer["name"]) for layer in decision.todo]
+    result = Result(
+        changed=True,
+        message=f"{prefix.name}: {decision.reason}"
+        if decision.reason
+        else f"{prefix.name}: next {', '.join(todo) or 'link'}",
+        before="" if decision.rebuild or state is None else describe(prefix, state.layers),
+        after=describe(prefix, [(str(layer["name"]), str(layer["digest"])) for layer in request["layers"]]),
+        data={"made": state.made if state else "pending", "prefix": str(prefix), "todo": todo},
+    )
+    if check:
+        return result
+    if decision.todo:
+        result.data["made"] = make(request, prefix, decision)
+    if relink:
+        point(Path(request["link"]), prefix)
+    return result
+
+
+def look(request: dict[str, Any]) -> Decision:
+    """What there is to do for this request; touches nothing."""
+    prefix = Path(request["prefix"])
+    state = State.read(prefix)
+    return decide(state, prefix.exists(), drift(prefix, state, request["layers"]), request["layers"])
+
+
+def drift(prefix: Path, state: State | None, layers: list[dict[str, Any]]) -> list[str]:
+    """Differences between the locks and what is installed, as far as this request knows the locks.
+
+    Only a request that names every whole layer can tell an added package from one of a later layer.
+    """
+    if state is None or state.in_progress:
+        return []
+    known = {str(layer["name"]): str(layer.get("requirements", "")) for layer in layers}
+    wanted: dict[str, str] = {}
+    for name, _digest in state.layers:
+        wanted.update(pinned(known.get(name, "")))
+    present = installed(prefix)
+    if any(name not in known for name, _digest in state.layers):
+        present = {name: version for name, version in present.items() if name in wanted}
+    return drift_of(wanted, present, {"pip", "setuptools", "wheel", "packaging"})
+
+
+def describe(prefix: Path, layers: list[tuple[str, str]]) -> str:
+    """The lines of the diff."""
+    return "".join(f"{prefix} {name} {digest[:12]}\n" for name, digest in layers)
+
+
+def files_of(layer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The files that a layer takes from the bundle (none where pip asks an index)."""
+    return [*layer.get("conda", []), *layer.get("wheels", [])]
+
+
+def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
+    """Make the layers that are missing; return the id of this making."""
+    if decision.rebuild:
+        shutil.rmtree(prefix)
+    store = Path(request["store"])
+    paths = {file["sha256"]: fetch.fetch(store, file) for layer in decision.todo for file in files_of(layer)}
+    state = State.read(prefix) or State(made=new_id())
+    for layer in decision.todo:
+        state.in_progress = str(layer["name"])
+        state.write(prefix)
+        if "conda" in layer:
+            conda_layer(request, prefix, [paths[file["sha256"]] for file in layer["conda"]])
+        else:
+            pip_layer(prefix, layer, [paths[file["sha256"]] for file in layer.get("wheels", [])])
+        state.layers.append((str(layer["name"]), str(layer["digest"])))
+        state.in_progress = ""
+        state.write(prefix)
+        fetch.discard(store, files_of(layer))
+    return state.made
+
+
+def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> None:
+    """The interpreter and native libraries, from an explicit list: conda solves nothing and asks no channel."""
+    with tempfile.TemporaryDirectory() as folder:
+        explicit = Path(folder) / "explicit.txt"
+        explicit.write_text("@EXPLICIT\n" + "".join(path.as_uri() + "\n" for path in packages), encoding="utf-8")
+        stamp = (prefix / "conda-meta" / "labwright.json").read_bytes()
+        # conda refuses a folder that is no environment; an empty `history` is what makes it one.
+        (prefix / "conda-meta" / "history").touch()
+        call(
+            [request["conda"], "install", "-y", "-q", "--offline", "-p", str(prefix), "--file", str(explicit)],
+            "LW-ENV-001",
+        )
+        (prefix / "conda-meta" / "labwright.json").write_bytes(stamp)
+
+
+def pip_layer(prefix: Path, layer: dict[str, Any], wheels: list[Path]) -> None:
+    """Python packages: exactly those of the lock, by their hashes, from the wheels at hand or from an index."""
+    with tempfile.TemporaryDirectory() as folder:
+        lock = Path(folder) / "lock.txt"
+        lock.write_text(layer["requirements"], encoding="utf-8")
+        source: list[str] = list(layer.get("index") or [])
+        if wheels:
+            links = Path(folder) / "wheels"
+            links.mkdir()
+            for wheel in wheels:
+                link_or_copy(wheel, links / wheel.name)
+            source = ["--no-index", "--find-links", str(links)]
+        options = ["--no-deps", "--require-hashes", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "-q"]
+        call([str(python_of(prefix)), "-m", "pip", "install", *options, *source, "-r", str(lock)], "LW-ENV-002")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """A hard link where the file system has them, else a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def python_of(prefix: Path) -> Path:
+    """The interpreter of a Conda prefix."""
+    return prefix / "python.exe" if sys.platform == "win32" else prefix / "bin" / "python"
+
+
+def call(argv: list[str], code: str) -> None:
+    """Run a command with an environment of ours; its own words go into the error."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
+    env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=os.environ.get("HOME", "/root"))
+    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+        raise Problem(code, f"`{' '.join(argv[:4])} …` ended with {done.returncode}: {' | '.join(said[-4:])}")
+
+
+def points_at(link: Path, prefix: Path) -> bool:
+    """True where ``link`` leads to ``prefix``."""
+    return link.is_symlink() and link.readlink() == prefix
+
+
+def point(link: Path, prefix: Path) -> None:
+    """Turn the link in one step, so that it always leads somewhere."""
+    if link.exists() and not link.is_symlink():
+        raise Problem("LW-ENV-003", f"{link} is in the way: expected a link to an environment. Move it elsewhere.")
+    part = link.with_name(link.name + ".part")
+    part.unlink(missing_ok=True)
+    part.symlink_to(prefix)
+    part.replace(link)
+
+
+def remove(request: dict[str, Any], prefix: Path, check: bool) -> Result:
+    """Take away the environment and the link to it."""
+    link = Path(request["link"]) if request.get("link") else None
+    linked = link is not None and points_at(link, prefix)
+    if not prefix.exists() and not linked:
+        return Result(data={"made": "", "prefix": str(prefix), "todo": []})
+    if not check:
+        if linked and link is not None:
+            link.unlink()
+        if prefix.exists():
+            shutil.rmtree(prefix)
+    return Result(
+        changed=True,
+        message=f"removed {prefix}",
+        before=f"{prefix}\n",
+        data={"made": "", "prefix": str(prefix), "todo": []},
+    )

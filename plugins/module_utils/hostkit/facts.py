@@ -1,0 +1,116 @@
+"""Verb ``facts``: what the plan must know of a host. Reads, never writes; says what it saw and judges nothing.
+
+Request: ``paths`` (where things will be put). Answer (``data``): ``system``, ``machine``, ``distribution``,
+``version``, ``python``, ``cpus``, ``memory_mib``, ``disk`` (free MiB at each path's nearest existing parent),
+``listening`` (TCP sockets: address, port, unit), ``nvidia_smi`` (rc, stdout, stderr; None where there is no such
+program).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import socket
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from hostkit.result import Result
+
+GPU_FIELDS = "index,uuid,name,memory.total,memory.used,driver_version,compute_cap,mig.mode.current,ecc.mode.current"
+LISTEN = "0A"  # the state TCP_LISTEN in /proc/net/tcp
+
+
+def run(request: dict[str, Any], _check: bool) -> Result:
+    """Look around."""
+    release = os_release(Path("/etc/os-release"))
+    return Result(
+        data={
+            "system": platform.system(),
+            "machine": platform.machine(),
+            "distribution": release.get("ID", ""),
+            "version": release.get("VERSION_ID", ""),
+            "python": platform.python_version(),
+            "cpus": os.cpu_count() or 1,
+            "memory_mib": memory_mib(),
+            "disk": {path: free_mib(Path(path)) for path in request.get("paths", [])},
+            "listening": listening(Path("/proc")),
+            "nvidia_smi": nvidia_smi(),
+        }
+    )
+
+
+def os_release(path: Path) -> dict[str, str]:
+    """The fields of os-release(5)."""
+    if not path.exists():
+        return {}
+    pairs = re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', path.read_text(encoding="utf-8"), re.MULTILINE)
+    return dict(pairs)
+
+
+def memory_mib() -> int:
+    """Physical memory in MiB; 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    except (ValueError, OSError, AttributeError):
+        return 0
+
+
+def free_mib(path: Path) -> int:
+    """Free space where ``path`` is, or would be, in MiB."""
+    place = next(parent for parent in (path, *path.parents) if parent.exists())
+    return shutil.disk_usage(place).free >> 20
+
+
+def nvidia_smi() -> dict[str, Any] | None:
+    """The one query, unparsed: the control node reads it, the same for both systems."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return None
+    argv = [program, f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return {"rc": -1, "stdout": "", "stderr": str(error)}
+    return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+def listening(proc: Path) -> list[dict[str, Any]]:
+    """Listening TCP sockets with the systemd unit that owns each ("" where it cannot be told)."""
+    sockets = []
+    for table, width in (("tcp", 8), ("tcp6", 32)):
+        path = proc / "net" / table
+        if not path.exists():
+            continue
+        for line in path.read_text(encoding="ascii").splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == LISTEN:
+                address, port = fields[1].split(":")
+                sockets.append((numeric(address, width), int(port, 16), fields[9]))
+    owners = owners_of({inode for *_rest, inode in sockets}, proc)
+    return [{"address": a, "port": p, "unit": owners.get(inode, "")} for a, p, inode in sorted(set(sockets))]
+
+
+def numeric(text: str, width: int) -> str:
+    """An address of /proc/net/tcp (little-endian words in hex) as people write it."""
+    raw = b"".join(struct.pack("<I", int(text[i : i + 8], 16)) for i in range(0, width, 8))
+    return socket.inet_ntop(socket.AF_INET if width == 8 else socket.AF_INET6, raw)
+
+
+def owners_of(inodes: set[str], proc: Path) -> dict[str, str]:
+    """The systemd unit of the process that holds each socket."""
+    found: dict[str, str] = {}
+    for process in proc.glob("[0-9]*"):
+        try:
+            held = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
+            group = (process / "cgroup").read_text(encoding="utf-8")
+        except OSError:  # ended meanwhile, or not ours to read
+            continue
+        unit = re.search(r"/([^/\n]+\.service)", group)
+        for inode in inodes:
+            if f"socket:[{inode}]" in held:
+                found[inode] = unit[1] if unit else process.name
+    return found

@@ -1,0 +1,112 @@
+"""Take one file from where the plan says, whole and unchanged, or not at all.
+
+A file goes to a store on the host, under its own sha256, first as ``*.part``; it gets its real name only after its
+sum was compared with the plan's. So a name in the store can be trusted, and an interrupted download goes on where it
+stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from hostkit.result import Problem
+
+CHUNK = 1 << 20
+ATTEMPTS = 4
+TIMEOUT_S = 60
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(CHUNK), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def name_of(file: dict[str, Any]) -> str:
+    """The file's own name: given, or the last part of its address."""
+    return str(file.get("name") or urllib.request.url2pathname(file["url"].rsplit("/", 1)[1]))
+
+
+def stored(store: Path, file: dict[str, Any]) -> Path:
+    """Where the store keeps this file. The sum is in the path, so two files of one name never meet."""
+    return store / str(file["sha256"])[:16] / name_of(file)
+
+
+def fetch(store: Path, file: dict[str, Any]) -> Path:
+    """Bring ``file`` (url, sha256, size in bytes where known) into the store and return its path."""
+    target = stored(store, file)
+    if target.is_file() and sha256_of(target) == file["sha256"]:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            download(file["url"], part)
+            break
+        except urllib.error.HTTPError as error:
+            if error.code in (403, 404, 410) or attempt == ATTEMPTS:
+                raise Problem(
+                    "LW-FETCH-001", f"{file['url']}: the server answered {error.code} {error.reason}."
+                ) from error
+        except (OSError, http.client.HTTPException) as error:
+            if attempt == ATTEMPTS:
+                raise Problem(
+                    "LW-FETCH-002",
+                    f"{file['url']}: {error}. Can this host reach the server? Set lab_bundle_url or lab_mirrors.",
+                ) from error
+        time.sleep(2 ** (attempt - 1))
+    found = sha256_of(part)
+    if found != file["sha256"]:
+        part.unlink()
+        raise Problem(
+            "LW-FETCH-003",
+            f"{name_of(file)} is not the file that was planned: sha256 {found}, expected {file['sha256']} "
+            f"(from {file['url']}). Nothing of it was kept. Make the bundle again with "
+            f"`ansible-playbook playbooks/bundle.yml`, or mend the mirror.",
+        )
+    part.replace(target)
+    return target
+
+
+def download(url: str, part: Path) -> None:
+    """Fetch ``url`` into ``part``, going on behind what is there when the server can do that."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+    except urllib.error.HTTPError as error:
+        if error.code != 416:
+            raise
+        part.unlink()  # longer than the server's file: what is there is of another file
+        response = urllib.request.urlopen(url, timeout=TIMEOUT_S)
+    with response:
+        resumed = getattr(response, "status", None) == 206
+        with part.open("ab" if resumed else "wb") as out:
+            expected = response.headers.get("Content-Length")
+            got = 0
+            for block in iter(lambda: response.read(CHUNK), b""):
+                out.write(block)
+                got += len(block)
+    if expected is not None and got != int(expected):
+        raise http.client.IncompleteRead(b"", int(expected) - got)
+
+
+def discard(store: Path, files: list[dict[str, Any]]) -> None:
+    """Forget files that have been used: what was made of them carries its own stamp."""
+    for file in files:
+        target = stored(store, file)
+        target.unlink(missing_ok=True)
+        target.with_name(target.name + ".part").unlink(missing_ok=True)
+        try:
+            target.parent.rmdir()
+        except OSError:
+            continue

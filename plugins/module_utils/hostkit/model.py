@@ -1,0 +1,92 @@
+"""Verb ``model``: the files of one model in one folder, each verified, none half-written under its real name.
+
+Request: ``path`` (the folder), ``store``, ``state``, ``files`` (each ``path`` inside the folder, ``url``, ``sha256``,
+``size``). A stamp in the folder remembers sum, size and time of each verified file, so that gigabytes are not hashed
+at each run; a file whose size or time differs from the stamp is hashed again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hostkit import fetch
+from hostkit.result import Result
+
+STAMP = ".labwright.json"
+
+
+def run(request: dict[str, Any], check: bool) -> Result:
+    """Make the folder hold exactly the planned files, or remove it."""
+    folder = Path(request["path"])
+    if request.get("state", "present") == "absent":
+        if not folder.exists():
+            return Result()
+        if not check:
+            shutil.rmtree(folder)
+        return Result(changed=True, message=f"removed {folder}", before=f"{folder}\n")
+    lacking = missing(request)
+    if not lacking:
+        return Result(message=f"{folder.name}: {len(request['files'])} files, all as planned")
+    result = Result(
+        changed=True,
+        message=f"{folder.name}: {len(lacking)} of {len(request['files'])} files to bring",
+        after="".join(f"{folder / file['path']} {file['sha256'][:12]}\n" for file in lacking),
+    )
+    if not check:
+        store = Path(request["store"])
+        taken = [(file, fetch.fetch(store, file)) for file in lacking]
+        for file, source in taken:
+            place(source, folder / file["path"])
+        remember(folder, request["files"])
+        fetch.discard(store, lacking)
+    return result
+
+
+def missing(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Files of the request that are not in their place, as planned."""
+    folder = Path(request["path"])
+    stamp = stamps(folder)
+    files = [{**file, "name": Path(file["path"]).name} for file in request["files"]]
+    return [file for file in files if not same(folder / file["path"], file["sha256"], stamp.get(file["path"]))]
+
+
+def same(path: Path, sha256: str, stamp: list[Any] | None) -> bool:
+    """True where ``path`` is the file with this sum; asks the stamp first."""
+    if not path.is_file():
+        return False
+    if stamp == fingerprint(path, sha256):
+        return True
+    return fetch.sha256_of(path) == sha256
+
+
+def fingerprint(path: Path, sha256: str) -> list[Any]:
+    """What the stamp remembers of a file: its sum, size in bytes, time of change in ns."""
+    stat = path.stat()
+    return [sha256, stat.st_size, stat.st_mtime_ns]
+
+
+def stamps(folder: Path) -> dict[str, Any]:
+    """The stamp of a folder, empty where there is none."""
+    try:
+        found = json.loads((folder / STAMP).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def place(source: Path, target: Path) -> None:
+    """Copy a verified file under its real name in one step, readable by the services."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    shutil.copyfile(source, part)
+    part.chmod(0o644)
+    part.replace(target)
+
+
+def remember(folder: Path, files: list[dict[str, Any]]) -> None:
+    """Write the stamp; files of the folder that are in no plan stay where they are."""
+    found = {file["path"]: fingerprint(folder / file["path"], file["sha256"]) for file in files}
+    (folder / STAMP).write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")

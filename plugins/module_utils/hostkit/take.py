@@ -1,0 +1,77 @@
+"""Verb ``take``: bring everything that this host will need into its store, before anything on the host is changed.
+
+Request: ``store``; ``installers`` (files, each with ``unless``: a stamp file that holds the sum of what is installed
+already); ``environments`` and ``models``: the requests that the verbs ``env`` and ``model`` will get later. What is
+there already is not fetched. A file that is not the one planned ends the run here, with its name, while the host is
+as it was.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from hostkit import env, fetch, model
+from hostkit.result import Problem, Result
+
+
+def run(request: dict[str, Any], check: bool) -> Result:
+    """Fetch and verify, or say what would be fetched."""
+    store = Path(request["store"])
+    if request.get("state", "present") == "absent":
+        return forget(store, check)
+    files = needed(request)
+    missing = [file for file in files if not fetch.stored(store, file).is_file()]
+    size = sum(int(file.get("size") or 0) for file in missing)
+    room(store, size)
+    result = Result(
+        changed=bool(missing),
+        message=f"{len(missing)} of {len(files)} needed files to take, {size / 1e6:.0f} MB",
+        after="".join(f"{fetch.name_of(file)}\n" for file in missing),
+        data={"files": len(files), "bytes": size},
+    )
+    if not check:
+        for file in files:
+            fetch.fetch(store, file)
+    return result
+
+
+def needed(request: dict[str, Any]) -> list[dict[str, Any]]:
+    """Files that are still wanted on this host, each once."""
+    files = [file for file in request.get("installers", []) if not installed(file)]
+    for environment in request.get("environments", []):
+        for layer in env.look(environment).todo:
+            files += env.files_of(layer)
+    for one in request.get("models", []):
+        files += model.missing(one)
+    return list({(file["sha256"], fetch.name_of(file)): file for file in files}.values())
+
+
+def installed(file: dict[str, Any]) -> bool:
+    """True where the stamp says that this very installer has done its work."""
+    try:
+        return Path(file["unless"]).read_text(encoding="utf-8").strip() == str(file["sha256"])
+    except OSError:
+        return False
+
+
+def room(store: Path, size: int) -> None:
+    """Refuse early when the downloads alone would fill the disk."""
+    place = next(path for path in (store, *store.parents) if path.exists())
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise Problem(
+            "LW-FETCH-004",
+            f"{size / 1e6:.0f} MB are to be taken into {store}, and {place} has {free / 1e6:.0f} MB free. "
+            f"Make room, or set lab_store to a folder on a larger disk.",
+        )
+
+
+def forget(store: Path, check: bool) -> Result:
+    """Remove the store."""
+    if not store.exists():
+        return Result()
+    if not check:
+        shutil.rmtree(store)
+    return Result(changed=True, message=f"removed {store}", before=f"{store}\n")
