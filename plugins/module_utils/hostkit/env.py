@@ -1,9 +1,10 @@
 """Verb ``env``: a Conda prefix from its locks, layer by layer, every file's hash checked, the stamp written last.
 
 Request: ``prefix``; ``link`` (a name for people that points at the prefix, or ""); ``conda`` (the executable);
-``store``; ``state`` (present or absent); ``layers``, in order, each ``name``, ``digest`` and either ``conda`` (a list
-of files in install order) or ``requirements`` (the lock's text) with ``wheels`` (files) or ``index`` (pip options for
-a mirror). A file is ``url``, ``sha256``, ``size``. Answer: ``made`` (id of this making), ``prefix``, ``todo``.
+``store``; ``layers``, in order, each ``name``, ``digest`` and either ``conda`` (a list of files in install order) or
+``requirements`` (the lock's text) with ``wheels`` (files) or ``index`` (pip options for a mirror). A file is ``url``,
+``sha256``, ``size``. With ``state: absent``, only ``root``: the folder of all environments. Answer: ``made`` (id of
+this making), ``prefix``, ``todo``.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from typing import Any
 
 from hostkit import fetch
 from hostkit.result import Problem, Result
-from hostkit.state import Decision, State, decide, drift_of, installed, new_id, pinned
+from hostkit.state import STAMP, Decision, State, decide, drift_of, installed, new_id, pinned
 
 
 def run(request: dict[str, Any], check: bool) -> Result:
     """Make, complete or remove one environment."""
-    prefix = Path(request["prefix"])
     if request.get("state", "present") == "absent":
-        return remove(request, prefix, check)
+        return remove(Path(request["root"]), check)
+    prefix = Path(request["prefix"])
     decision = look(request)
     state = State.read(prefix)
     relink = bool(request.get("link")) and not points_at(Path(request["link"]), prefix)
@@ -174,20 +175,19 @@ def point(link: Path, prefix: Path) -> None:
     part.replace(link)
 
 
-def remove(request: dict[str, Any], prefix: Path, check: bool) -> Result:
-    """Take away the environment and the link to it."""
-    link = Path(request["link"]) if request.get("link") else None
-    linked = link is not None and points_at(link, prefix)
-    if not prefix.exists() and not linked:
-        return Result(data={"made": "", "prefix": str(prefix), "todo": []})
+def remove(root: Path, check: bool) -> Result:
+    """Take away every environment below ``root`` that carries our stamp, and the links to them."""
+    entries = sorted(root.iterdir()) if root.is_dir() else []
+    ours = [path for path in entries if not path.is_symlink() and (path / STAMP).is_file()]
+    links = [path for path in entries if path.is_symlink() and path.readlink() in ours]
     if not check:
-        if linked and link is not None:
+        for link in links:
             link.unlink()
-        if prefix.exists():
+        for prefix in ours:
             shutil.rmtree(prefix)
+        if root.is_dir() and not any(root.iterdir()):
+            root.rmdir()
+    gone = [*ours, *links]
     return Result(
-        changed=True,
-        message=f"removed {prefix}",
-        before=f"{prefix}\n",
-        data={"made": "", "prefix": str(prefix), "todo": []},
+        changed=bool(gone), message=f"removed {len(ours)} environments", before="".join(f"{x}\n" for x in gone)
     )

@@ -146,6 +146,14 @@ def controller(check: dict[str, Any]) -> str:
     return f"registered: {', '.join(sorted(found))}"
 
 
+def registered(check: dict[str, Any]) -> str:
+    """As many workers answer the controller as were planned: its `speed` is the sum over live workers, one each."""
+    status = json.loads(http(check, "/worker_get_status", post=True))
+    if int(status["speed"]) < check["count"]:
+        raise UnexpectedAnswerError(f"{status['speed']} of {check['count']} planned workers answer the controller")
+    return f"{status['speed']} workers answer, {status['queue_length']} requests wait"
+
+
 def worker(check: dict[str, Any]) -> str:
     """The worker itself answers with its model's names."""
     found = json.loads(http(check, "/worker_get_status", post=True))["model_names"]
@@ -229,6 +237,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "connect": connect,
     "unit": unit,
     "controller": controller,
+    "registered": registered,
     "worker": worker,
     "models": models,
     "completion": completion,

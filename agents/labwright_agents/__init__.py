@@ -1,0 +1,1 @@
+"""Labwright's agent programs: small AutoGen programs that talk to the lab's OpenAI-compatible endpoint."""

@@ -1,0 +1,133 @@
+"""Collect what hosts need (Conda, wheels, models) into one folder with a manifest of sha256 sums, and check such a folder.
+
+`env/bundle.py make --out DIR` brings DIR up to date and prints whether that changed anything; `env/bundle.py verify DIR`
+reads only. The Conda part comes from conda-forge or from the kit (env/kit), in the same format; the manifest says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kit import conda_kit, forge, locks, manifest, models, tools, wheels
+from kit.conda_kit import CondaPart
+from kit.files import digests_of
+from kit.problem import Problem
+
+ENV = Path(__file__).resolve().parent
+ROOT = ENV.parent
+SERIES = "3.11"
+CONDA_LOCK = ENV / "stacks/chatglm2/conda-linux-64.yml"
+
+
+def default_locks(env: Path) -> list[Path]:
+    """Return every Python lock of the stacks and of the agents."""
+    return [*sorted(env.glob("stacks/*/*-linux-64.txt")), *sorted(env.glob("agents/*-linux-64.txt"))]
+
+
+def previous_source(folder: Path) -> str:
+    """Return the source of the bundle that is there; empty where there is none."""
+    try:
+        return str(manifest.read(folder)["source"])
+    except Problem:
+        return ""
+
+
+def conda_part(options: argparse.Namespace, cache: Path) -> CondaPart:
+    """Return the Conda part from the source that was asked for; `auto` tries conda-forge, unless the kit was taken before."""
+    if options.source == "kit":
+        return conda_kit.conda_part(options.python, SERIES, cache, options.debian_mirror)
+    installer = forge.read_installer(ENV / "catalog/installers.yml")
+    packages = forge.read_lock(CONDA_LOCK)
+    mirrors = forge.Mirrors(options.mirror_conda_forge, options.mirror_miniforge)
+    if options.source == "conda-forge":
+        return forge.conda_part(installer, packages, mirrors, cache)
+    # A bundle keeps its source: one slow answer of the network must not change every host's Conda.
+    before = previous_source(options.out)
+    reason = "the bundle that is there was made by it" if before == "kit" else ""
+    if not reason and before != "conda-forge":
+        reason = forge.unreachable(installer, packages, mirrors, options.timeout)
+    if not reason:
+        return forge.conda_part(installer, packages, mirrors, cache)
+    print(f"Conda from the kit: {reason}. (--source conda-forge insists.)", file=sys.stderr)
+    return conda_kit.conda_part(options.python, SERIES, cache, options.debian_mirror)
+
+
+def make(options: argparse.Namespace) -> int:
+    """Bring the bundle up to date; print source, how and changed."""
+    cache = tools.cache_folder()
+    out: Path = options.out
+    lock_files = [path.resolve() for path in options.lock] or default_locks(ENV)
+    part = conda_part(options, cache)
+    sources = dict(part.files) | {f"recipes/{_recipe_name(path)}": path for path in lock_files}
+    digests = {name: digest for name, digest in _digests(sources).items()}
+    found = wheels.collect(locks.read_locks(lock_files, SERIES), out / "wheels", cache, SERIES, options.torch_index)
+    catalogue = models.read_catalogue(ENV / "catalog/models.yml")
+    found |= models.collect(catalogue, options.model, ROOT, cache)
+    for name, (path, digest) in found.items():
+        sources[name], digests[name] = path, digest
+    conda = {"installer": part.installer, "environment": part.environment, "series": SERIES}
+    changed = manifest.sync(out, sources, digests)
+    changed = manifest.seal(out, part.source, part.how, conda, digests) or changed
+    result = {"changed": changed, "folder": str(out), "source": part.source, "how": part.how, "files": len(digests) + 1}
+    if options.json:
+        print(json.dumps(result, sort_keys=True))
+    else:
+        print(f"source={part.source} ({part.how})\nfiles={result['files']}\nchanged={str(changed).lower()}")
+    return 0
+
+
+def _recipe_name(lock: Path) -> str:
+    return lock.relative_to(ENV).as_posix() if lock.is_relative_to(ENV) else f"other/{lock.name}"
+
+
+def _digests(sources: dict[str, Path]) -> dict[str, str]:
+    digests = digests_of(sources.values())
+    return {name: digests[path] for name, path in sources.items()}
+
+
+def verify(options: argparse.Namespace) -> int:
+    """Check every file of a bundle against its manifest."""
+    found = manifest.verify(options.folder)
+    print(f"{options.folder}: {len(found['files'])} files are as the manifest says (source: {found['source']}).")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line."""
+    top = argparse.ArgumentParser(prog="bundle.py", description=__doc__)
+    verbs = top.add_subparsers(dest="verb", required=True)
+    one = verbs.add_parser("make", help="make a bundle, or bring one up to date")
+    one.add_argument("--out", type=Path, required=True, help="the bundle's folder")
+    one.add_argument("--source", choices=["auto", "conda-forge", "kit"], default="auto", help="where Conda comes from")
+    one.add_argument("--python", default="auto", help="kit: a plain CPython 3.11 (executable or prefix), auto, or build")
+    one.add_argument("--lock", type=Path, action="append", default=[], help="a requirements file with hashes; repeatable")
+    one.add_argument("--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable")
+    one.add_argument("--mirror-conda-forge", default="", metavar="URL", help=f"instead of {forge.CONDA_FORGE}")
+    one.add_argument("--mirror-miniforge", default="", metavar="URL", help=f"instead of {forge.MINIFORGE}")
+    one.add_argument("--torch-index", default=wheels.TORCH_INDEX, metavar="URL", help="where +cpu and +cuXXX builds are")
+    one.add_argument("--debian-mirror", default="", metavar="URL", help="for --python build; default: apt's own")
+    one.add_argument("--timeout", type=float, default=5, help="seconds to wait for conda-forge's first answer (auto)")
+    one.add_argument("--json", action="store_true", help="print the result as one JSON line")
+    one.set_defaults(run=make)
+    two = verbs.add_parser("verify", help="compare a bundle with its manifest, byte for byte")
+    two.add_argument("folder", type=Path)
+    two.set_defaults(run=verify)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 when all is well, 1 with a sentence on standard error when not."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except Problem as problem:
+        print(problem, file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

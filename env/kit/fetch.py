@@ -1,0 +1,56 @@
+"""Fetch one file from the first address that answers, checked by its sum before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+
+from kit.files import BLOCK, digest_of
+from kit.problem import Problem
+
+
+def mirrored(url: str, prefix: str, mirror: str) -> str:
+    """Return an address with its well-known beginning replaced by a mirror's; unchanged where no mirror is given."""
+    if not mirror or not url.startswith(prefix):
+        return url
+    return mirror.rstrip("/") + "/" + url.removeprefix(prefix).lstrip("/")
+
+
+def answers(url: str, timeout: float) -> str:
+    """Return "" when an address answers within `timeout` seconds, else the reason in words."""
+    try:
+        with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310
+            response.read(1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None)
+        return str(reason or error) or type(error).__name__
+    return ""
+
+
+def fetch(urls: Sequence[str], target: Path, sha256: str, timeout: float = 60) -> Path:
+    """Return `target`, fetched unless it is there with this sum; a file with another sum is never kept under the name."""
+    if target.is_file() and digest_of(target) == sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.partial")
+    tried = []
+    for url in urls:
+        digest = hashlib.sha256()
+        try:
+            with urllib.request.urlopen(url, timeout=timeout) as response, partial.open("wb") as stream:  # noqa: S310
+                while block := response.read(BLOCK):
+                    digest.update(block)
+                    stream.write(block)
+        except (OSError, ValueError) as error:
+            tried.append(f"{url}: {getattr(error, 'reason', None) or error}")
+            continue
+        if digest.hexdigest() == sha256:
+            shutil.move(partial, target)
+            return target
+        tried.append(f"{url}: sha256 {digest.hexdigest()}, expected {sha256}")
+    partial.unlink(missing_ok=True)
+    raise Problem(f"LW-BUNDLE-030: {target.name} could not be fetched. {'; '.join(tried) or 'It has no source.'}")

@@ -1,0 +1,89 @@
+"""The Conda part of a bundle from its real home: the Miniforge installer and conda-forge's packages, each by its sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit import manifest
+from kit.conda_archive import repodata
+from kit.conda_kit import CondaPart
+from kit.fetch import answers, fetch, mirrored
+from kit.files import write_whole
+from kit.problem import Problem
+
+# Well-known beginnings that a mirror stands for; the locks keep the full addresses.
+CONDA_FORGE = "https://conda.anaconda.org/conda-forge/"
+MINIFORGE = "https://github.com/conda-forge/miniforge/releases/download/"
+INDEX_KEYS = ("name", "version", "build", "build_number", "depends", "constrains", "noarch", "license", "sha256", "md5", "size")
+
+
+@dataclass(frozen=True)
+class Mirrors:
+    """Addresses to use instead of the well-known ones; empty means the well-known one."""
+
+    conda_forge: str = ""
+    miniforge: str = ""
+
+    def apply(self, url: str) -> str:
+        """Return the address to fetch `url` from."""
+        return mirrored(mirrored(url, CONDA_FORGE, self.conda_forge), MINIFORGE, self.miniforge)
+
+
+def read_lock(path: Path) -> list[dict[str, Any]]:
+    """Return the packages of an explicit Conda lock; raise Problem for one without address or sum."""
+    packages = yaml.safe_load(path.read_text(encoding="utf-8"))["packages"]
+    for package in packages:
+        if lacking := [key for key in ("name", "version", "build", "subdir", "url", "sha256") if not package.get(key)]:
+            raise Problem(f"LW-BUNDLE-010: {path}: {package.get('name', '?')} has no {', '.join(lacking)}.")
+    return list(packages)
+
+
+def read_installer(path: Path) -> dict[str, Any]:
+    """Return the catalogue's Miniforge for linux-64."""
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if isinstance(entries, dict):
+        entries = entries.get("installers", [])
+    for entry in entries or []:
+        if entry.get("name") == "miniforge3" and entry.get("platform") == "linux-64" and entry.get("sha256"):
+            return dict(entry)
+    raise Problem(f"LW-BUNDLE-011: {path} names no miniforge3 for linux-64 with a sha256.")
+
+
+def unreachable(installer: Mapping[str, Any], packages: list[dict[str, Any]], mirrors: Mirrors, timeout: float) -> str:
+    """Return "" when Miniforge and conda-forge both answer, else why not."""
+    for url in (mirrors.apply(packages[0]["url"]), mirrors.apply(installer["url"])):
+        if reason := answers(url, timeout):
+            return f"{url.split('/')[2]} does not answer ({reason})"
+    return ""
+
+
+def install_order(packages: list[dict[str, Any]]) -> list[str]:
+    """Return the channel paths of the packages, each after what it depends on."""
+    needs = {p["name"]: [d.split()[0] for d in p.get("depends", [])] for p in packages}
+    by_name = {p["name"]: f"channel/{p['subdir']}/{p['url'].rsplit('/', 1)[1]}" for p in packages}
+    return [by_name[name] for name in manifest.order(needs)]
+
+
+def conda_part(installer: Mapping[str, Any], packages: list[dict[str, Any]], mirrors: Mirrors, cache: Path) -> CondaPart:
+    """Fetch everything (what the cache has is checked, not fetched) and return the Conda part of a bundle."""
+    store = cache / "conda-forge"
+    name = str(installer["url"]).rsplit("/", 1)[1]
+    files = {f"installers/{name}": fetch([mirrors.apply(installer["url"])], store / name, installer["sha256"])}
+    records = {}
+    for package in packages:
+        path = f"{package['subdir']}/{package['url'].rsplit('/', 1)[1]}"
+        files[f"channel/{path}"] = fetch([mirrors.apply(package["url"])], store / path, package["sha256"])
+        records[path] = {k: package[k] for k in INDEX_KEYS if package.get(k) is not None} | {"subdir": package["subdir"]}
+    for subdir in ("linux-64", "noarch"):
+        target = store / subdir / "repodata.json"
+        write_whole(target, repodata(subdir, records))
+        files[f"channel/{subdir}/repodata.json"] = target
+    facts = {"path": f"installers/{name}", "version": str(installer["version"]), "platform": "linux-64"}
+    where = f" through {mirrors.conda_forge or mirrors.miniforge}" if mirrors != Mirrors() else ""
+    how = f"The Miniforge installer {installer['version']} and {len(packages)} conda-forge packages, by their sums{where}."
+    return CondaPart("conda-forge", how, files, facts, install_order(packages))

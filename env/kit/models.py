@@ -1,0 +1,80 @@
+"""Collect model files: those kept in the repository always, those of a hub only when named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kit.fetch import fetch
+from kit.files import digest_of
+from kit.problem import Problem
+
+Found = dict[str, tuple[Path, str]]
+
+
+def read_catalogue(path: Path) -> list[dict[str, Any]]:
+    """Return the catalogue's entries; none where the file is not there."""
+    if not path.is_file():
+        return []
+    entries = yaml.safe_load(path.read_text(encoding="utf-8")) or []
+    if isinstance(entries, dict):
+        entries = entries.get("models", [])
+    return [dict(entry) for entry in entries]
+
+
+def from_repository(entry: dict[str, Any], root: Path) -> Found:
+    """Return the files of a model that the repository carries, each checked by its sum."""
+    found: Found = {}
+    for file in entry["files"]:
+        source = root / entry["bundled"] / file["path"]
+        digest = digest_of(source) if source.is_file() else "none (it is missing)"
+        if digest != file["sha256"]:
+            raise Problem(
+                f"LW-BUNDLE-040: {entry['bundled']}/{file['path']}: sha256 {digest}, env/catalog/models.yml says "
+                f"{file['sha256']}. Restore the file with git, or train the model anew and write the new sum there."
+            )
+        found[f"models/{entry['name']}/{file['path']}"] = (source, digest)
+    return found
+
+
+def addresses(entry: dict[str, Any], file: dict[str, Any]) -> list[str]:
+    """Return the addresses of one file of a hub model: its own `url`, else each source's `files_url` with the path in it."""
+    if "url" in file:
+        return [str(file["url"])]
+    sources = [s for s in entry.get("sources", []) if isinstance(s, dict) and "files_url" in s]
+    return [str(s["files_url"]).format(path=file["path"], revision=entry.get("revision", "main")) for s in sources]
+
+
+def from_hub(entry: dict[str, Any], cache: Path) -> Found:
+    """Return the files of a hub model, fetched into the cache and checked by their sums."""
+    found: Found = {}
+    for file in entry.get("files", []):
+        if not file.get("sha256"):
+            raise Problem(
+                f"LW-BUNDLE-041: the model {entry['name']}: the catalogue has no sha256 for {file['path']}, "
+                "so it cannot be bundled. Add the sum to env/catalog/models.yml."
+            )
+        target = cache / "models" / str(entry["name"]) / str(file["path"])
+        path = fetch(addresses(entry, file), target, file["sha256"])
+        found[f"models/{entry['name']}/{file['path']}"] = (path, str(file["sha256"]))
+    return found
+
+
+def collect(entries: Iterable[dict[str, Any]], named: Sequence[str], root: Path, cache: Path) -> Found:
+    """Return bundle path → (file, sha256): every model of the repository, and the hub models that were named."""
+    entries = list(entries)
+    known = [str(entry["name"]) for entry in entries]
+    if unknown := sorted(set(named) - set(known)):
+        raise Problem(
+            f"LW-BUNDLE-042: no model is called {', '.join(unknown)}; env/catalog/models.yml has {', '.join(known) or 'none'}."
+        )
+    found: Found = {}
+    for entry in entries:
+        if entry.get("bundled"):
+            found |= from_repository(entry, root)
+        elif entry["name"] in named:
+            found |= from_hub(entry, cache)
+    return found

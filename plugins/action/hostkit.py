@@ -1,0 +1,96 @@
+"""Action `hostkit`: run the program ``plugins/module_utils/hostkit`` on the host, one request in, one result out.
+
+    - name: Make the environment
+      hostkit:
+        verb: env
+        request: "{{ torch_environment }}"
+
+The program travels with each request (a zip of some 20 kB on standard input), so nothing must be installed first, no
+version can be stale, and a request with a secret in it never stands in a command line or in the host's log.
+Check mode and diff are answered by the program itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import zipfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+SOURCE = Path(__file__).resolve().parents[1] / "module_utils" / "hostkit"
+START = "import sys; from hostkit.__main__ import main; sys.exit(main(sys.argv[1:]))\n"
+# Reads the program from the first line of standard input, keeps it where only this user can, leaves nothing behind.
+BOOT = (
+    "import atexit, base64, os, shutil, sys, tempfile; "
+    "folder = tempfile.mkdtemp(prefix='hostkit-'); atexit.register(shutil.rmtree, folder, True); "
+    "archive = os.path.join(folder, 'hostkit.pyz'); "
+    "open(archive, 'wb').write(base64.b64decode(sys.stdin.readline())); "
+    "sys.dont_write_bytecode = True; sys.path.insert(0, archive); "
+    "from hostkit.__main__ import main; sys.exit(main([]))"
+)
+
+
+@cache
+def archive() -> bytes:
+    """The program as a zipapp; the same bytes from the same source."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as pack:
+        texts = {f"hostkit/{path.name}": path.read_text(encoding="utf-8") for path in sorted(SOURCE.glob("*.py"))}
+        for name, text in {"__main__.py": START, **texts}.items():
+            pack.writestr(zipfile.ZipInfo(name, (2024, 1, 1, 0, 0, 0)), text, zipfile.ZIP_DEFLATED)
+    return buffer.getvalue()
+
+
+class ActionModule(ActionBase):
+    """See the module's text."""
+
+    _requires_connection = True
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send the request, turn the answer into a task's result."""
+        super().run(tmp, task_vars)
+        variables = dict(task_vars or {})
+        arguments = self._task.args
+        unknown = set(arguments) - {"verb", "request", "python"}
+        if unknown or not {"verb", "request"} <= set(arguments):
+            words = f"found {sorted(arguments)}, expected verb and request, and python at will"
+            return {"failed": True, "msg": f"LW-HOSTKIT-005: wrong arguments of hostkit: {words}."}
+        check = bool(self._task.check_mode)
+        request = {"verb": arguments["verb"], "check": check, "request": arguments["request"]}
+        stdin = base64.b64encode(archive()).decode("ascii") + "\n" + json.dumps(request)
+        python = arguments.get("python") or variables["ansible_facts"].get("discovered_interpreter_python")
+        python = python or variables.get("ansible_python_interpreter") or "python3"
+        # The program obeys check mode itself, and needs to run to say what it would do.
+        self._task.check_mode = False
+        try:
+            answer = self._execute_module(
+                module_name="ansible.legacy.command",
+                module_args={"argv": [python, "-c", BOOT], "stdin": stdin, "stdin_add_newline": False},
+                task_vars={**variables, "ansible_no_target_syslog": True},
+            )
+        finally:
+            self._task.check_mode = check
+        return result_of(answer)
+
+
+def result_of(answer: dict[str, Any]) -> dict[str, Any]:
+    """A task's result out of the module's answer: the program's JSON, or why there is none."""
+    if answer.get("unreachable"):
+        return answer
+    try:
+        said = json.loads(str(answer.get("stdout", "")).strip().splitlines()[-1])
+    except (ValueError, IndexError):
+        words = answer.get("stderr") or answer.get("msg") or answer.get("module_stderr") or "no words"
+        return {"failed": True, "msg": f"LW-HOSTKIT-006: hostkit did not answer on this host: {words}"}
+    if said["failed"]:
+        return {"failed": True, "changed": False, "code": said["code"], "msg": said["message"]}
+    result = {"changed": said["changed"], "data": said["data"], "msg": said["message"]}
+    if said["changed"] and (said["before"] or said["after"]):
+        result["diff"] = {"before": said["before"], "after": said["after"]}
+    return result

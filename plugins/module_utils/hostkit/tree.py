@@ -1,0 +1,92 @@
+"""Verb ``tree``: a folder that holds exactly these text files, in one step instead of one task a file.
+
+Request: ``path`` (the folder), ``files`` (name inside the folder → text), ``owner`` and ``group`` (names; "" leaves
+them), ``mode`` and ``directory_mode`` (octal text), ``state``. Files that are not named are removed, for the folder
+is ours, unless ``exact`` is false.
+"""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+from hostkit.result import Result
+
+
+def run(request: dict[str, Any], check: bool) -> Result:
+    """Make the folder as wanted, or remove it."""
+    folder = Path(request["path"])
+    if request.get("state", "present") == "absent":
+        there = folder.exists()
+        if there and not check:
+            shutil.rmtree(folder)
+        return Result(changed=there, before=f"{folder}\n" if there else "")
+    wanted = {str(name): str(text) for name, text in request["files"].items()}
+    before = present(folder)
+    stale = sorted(set(before) - set(wanted)) if request.get("exact", True) else []
+    fresh = sorted(name for name, text in wanted.items() if before.get(name) != text)
+    loose = [path for path in everything(folder, wanted) if path.exists() and not fits(path, request)]
+    result = Result(
+        changed=bool(stale or fresh or loose) or not folder.is_dir(),
+        message=f"{folder}: {len(fresh)} written, {len(stale)} removed, {len(loose)} permissions set",
+        before="".join(f"--- {name}\n{before[name]}" for name in sorted({*stale, *fresh} & set(before))),
+        after="".join(f"--- {name}\n{wanted[name]}" for name in fresh),
+    )
+    if result.changed and not check:
+        for name in stale:
+            (folder / name).unlink()
+        for name in fresh:
+            write(folder / name, wanted[name], request)
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in everything(folder, wanted):
+            permit(path, request)
+    return result
+
+
+def present(folder: Path) -> dict[str, str]:
+    """Text of each file below ``folder``, by its name there; compiled Python is nobody's concern."""
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace") for path in files}
+
+
+def everything(folder: Path, wanted: dict[str, str]) -> list[Path]:
+    """The folder, its folders and its files."""
+    files = [folder / name for name in sorted(wanted)]
+    folders = {parent for path in files for parent in path.parents if folder in (parent, *parent.parents)}
+    return [folder, *sorted(folders - {folder}), *files]
+
+
+def write(path: Path, text: str, request: dict[str, Any]) -> None:
+    """Replace one file in one step; it never has looser permissions than it will end with."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.touch(mode=0o600)
+    part.write_bytes(text.encode("utf-8"))
+    permit(part, request)
+    part.replace(path)
+
+
+def mode_of(path: Path, request: dict[str, Any]) -> int:
+    """The permissions that ``path`` shall have."""
+    return int(str(request.get("directory_mode", "0755") if path.is_dir() else request.get("mode", "0644")), 8)
+
+
+def fits(path: Path, request: dict[str, Any]) -> bool:
+    """True where owner, group and mode are as wanted (POSIX only)."""
+    if sys.platform == "win32":
+        return True
+    same_owner = not request.get("owner") or path.owner() == request["owner"]
+    same_group = not request.get("group") or path.group() == request["group"]
+    return same_owner and same_group and stat.S_IMODE(path.stat().st_mode) == mode_of(path, request)
+
+
+def permit(path: Path, request: dict[str, Any]) -> None:
+    """Set owner, group and mode (POSIX only)."""
+    if sys.platform == "win32":
+        return
+    if request.get("owner") and request.get("group"):
+        shutil.chown(path, request["owner"], request["group"])
+    path.chmod(mode_of(path, request))

@@ -1,0 +1,118 @@
+"""What the inventory wishes for, checked before any host is touched.
+
+The table of `lab_*` variables is ``wishes.yml``. Variables of the roles (``torch_*``, ``fastchat_*`` …) are checked
+by name only, against the roles' own argument_specs; their types are checked by each role.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import yaml
+
+from hostkit.result import Problem
+
+PREFIX = "lab_"
+# What the plays themselves set on hosts while they run; no wish of a user's.
+INTERNAL = {"lab_plan", "lab_facts", "lab_answers"}
+
+
+@dataclass(frozen=True)
+class Host:
+    """One host's wishes: its name, its groups, its `lab_*` variables with the defaults filled in."""
+
+    name: str
+    groups: frozenset[str]
+    wishes: Mapping[str, Any]
+
+    @property
+    def address(self) -> str:
+        """Where the other hosts reach this one."""
+        return str(self.wishes["lab_address"])
+
+
+def table() -> dict[str, dict[str, Any]]:
+    """The table of `lab_*` variables."""
+    found: dict[str, dict[str, Any]] = yaml.safe_load(
+        Path(__file__).with_name("wishes.yml").read_text(encoding="utf-8")
+    )
+    return found
+
+
+def role_variables(roles: Path) -> dict[str, set[str]]:
+    """Public variables of each role, from its argument_specs."""
+    found = {}
+    for spec in sorted(roles.glob("*/meta/argument_specs.yml")):
+        main = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"]
+        found[spec.parent.parent.name] = set(main.get("options", {}))
+    return found
+
+
+def host_of(name: str, groups: Iterable[str], variables: Mapping[str, Any]) -> Host:
+    """One host from its inventory variables; defaults from the table."""
+    wishes = {key: row["default"] for key, row in table().items() if "default" in row}
+    wishes["lab_address"] = variables.get("ansible_host", name)
+    wishes.update({key: variables[key] for key in table() if key in variables})
+    return Host(name, frozenset(groups), wishes)
+
+
+def problems(name: str, variables: Mapping[str, Any], roles: Mapping[str, set[str]]) -> list[Problem]:
+    """Everything that is wrong with one host's variables."""
+    known = table()
+    found = []
+    for key in sorted(variables):
+        value = variables[key]
+        if key.startswith(PREFIX) and key not in known and key not in INTERNAL:
+            found.append(unknown(name, key, known))
+        elif key in known:
+            found += wrong_type(name, key, value, known[key]["schema"])
+        else:
+            found += misspelt(name, key, roles)
+    return found
+
+
+def wrong_type(host: str, key: str, value: Any, schema: Mapping[str, Any]) -> list[Problem]:
+    """The first way in which a value does not fit its schema."""
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
+    if error is None:
+        return []
+    where = "".join(f"[{part!r}]" for part in error.absolute_path)
+    return [Problem("LW-VAR-002", f"{host}: {key}{where} is {error.instance!r}; {expected(error)}.")]
+
+
+def expected(error: jsonschema.ValidationError) -> str:
+    """What the schema wants, in words."""
+    words = {
+        "type": f"expected a value of type {error.validator_value}",
+        "enum": f"expected one of {error.validator_value}",
+        "pattern": f"expected text that fits {error.validator_value}",
+        "minimum": f"expected at least {error.validator_value}",
+        "maximum": f"expected at most {error.validator_value}",
+    }
+    return words.get(str(error.validator), str(error.message))
+
+
+def unknown(host: str, key: str, known: Iterable[str]) -> Problem:
+    """A name with our prefix that nobody knows."""
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}?" if close else "see docs/reference/inventory.md for the names."
+    return Problem("LW-VAR-001", f"{host}: there is no variable {key}; {hint}")
+
+
+def misspelt(host: str, key: str, roles: Mapping[str, set[str]]) -> list[Problem]:
+    """A role's variable that is nearly one of its own; other projects' `docker_*` are none of our business."""
+    role = key.split("_", 1)[0]
+    names = roles.get(role, set())
+    if key in names or not names:
+        return []
+    close = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.85)
+    return (
+        [Problem("LW-VAR-001", f"{host}: the role {role} has no variable {key}; did you mean {close[0]}?")]
+        if close
+        else []
+    )
