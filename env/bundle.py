@@ -1,15 +1,17 @@
-"""Collect what hosts need (Conda, wheels, models) into one folder with a manifest of sha256 sums, and check such a folder.
+"""Collect what hosts need (Conda, wheels, models) into one folder with a manifest of sha256 sums, and check it.
 
-`env/bundle.py make --out DIR` brings DIR up to date and prints whether that changed anything; `env/bundle.py verify DIR`
-reads only. The Conda part comes from conda-forge or from the kit (env/kit), in the same format; the manifest says which.
+`env/bundle.py make --out DIR` brings DIR up to date and prints whether that changed it. `env/bundle.py verify DIR` only
+reads. Conda comes from conda-forge or from the kit (env/kit), in the same format; the manifest says from which.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from kit import conda_kit, forge, locks, manifest, models, tools, wheels
@@ -37,7 +39,7 @@ def previous_source(folder: Path) -> str:
 
 
 def conda_part(options: argparse.Namespace, cache: Path) -> CondaPart:
-    """Return the Conda part from the source that was asked for; `auto` tries conda-forge, unless the kit was taken before."""
+    """Return the Conda part from the source asked for; `auto` tries conda-forge unless the bundle has the kit's."""
     if options.source == "kit":
         return conda_kit.conda_part(options.python, SERIES, cache, options.debian_mirror)
     installer = forge.read_installer(ENV / "catalog/installers.yml")
@@ -56,15 +58,38 @@ def conda_part(options: argparse.Namespace, cache: Path) -> CondaPart:
     return conda_kit.conda_part(options.python, SERIES, cache, options.debian_mirror)
 
 
+@contextmanager
+def alone(cache: Path) -> Iterator[None]:
+    """Hold the cache for one making at a time; a second one waits."""
+    cache.mkdir(parents=True, exist_ok=True)
+    with (cache / "bundle.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        yield
+
+
 def make(options: argparse.Namespace) -> int:
     """Bring the bundle up to date; print source, how and changed."""
     cache = tools.cache_folder()
+    with alone(cache):
+        result = made(options, cache)
+    if options.json:
+        print(json.dumps(result, sort_keys=True))
+    else:
+        print(f"source={result['source']} ({result['how']})")
+        print(f"files={result['files']}\nchanged={str(result['changed']).lower()}")
+    return 0
+
+
+def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
+    """Bring the bundle up to date; return what it is now and whether that changed it."""
     out: Path = options.out
     lock_files = [path.resolve() for path in options.lock] or default_locks(ENV)
     part = conda_part(options, cache)
     sources = dict(part.files) | {f"recipes/{_recipe_name(path)}": path for path in lock_files}
-    digests = {name: digest for name, digest in _digests(sources).items()}
-    found = wheels.collect(locks.read_locks(lock_files, SERIES), out / "wheels", cache, SERIES, options.torch_index)
+    digests = _digests(sources)
+    found = wheels.collect(
+        locks.read_locks(lock_files, SERIES), out / "wheels", cache, SERIES, options.torch_index or wheels.TORCH_INDEX
+    )
     catalogue = models.read_catalogue(ENV / "catalog/models.yml")
     found |= models.collect(catalogue, options.model, ROOT, cache)
     for name, (path, digest) in found.items():
@@ -72,12 +97,7 @@ def make(options: argparse.Namespace) -> int:
     conda = {"installer": part.installer, "environment": part.environment, "series": SERIES}
     changed = manifest.sync(out, sources, digests)
     changed = manifest.seal(out, part.source, part.how, conda, digests) or changed
-    result = {"changed": changed, "folder": str(out), "source": part.source, "how": part.how, "files": len(digests) + 1}
-    if options.json:
-        print(json.dumps(result, sort_keys=True))
-    else:
-        print(f"source={part.source} ({part.how})\nfiles={result['files']}\nchanged={str(changed).lower()}")
-    return 0
+    return {"changed": changed, "folder": str(out), "source": part.source, "how": part.how, "files": len(digests) + 1}
 
 
 def _recipe_name(lock: Path) -> str:
@@ -103,12 +123,18 @@ def parser() -> argparse.ArgumentParser:
     one = verbs.add_parser("make", help="make a bundle, or bring one up to date")
     one.add_argument("--out", type=Path, required=True, help="the bundle's folder")
     one.add_argument("--source", choices=["auto", "conda-forge", "kit"], default="auto", help="where Conda comes from")
-    one.add_argument("--python", default="auto", help="kit: a plain CPython 3.11 (executable or prefix), auto, or build")
-    one.add_argument("--lock", type=Path, action="append", default=[], help="a requirements file with hashes; repeatable")
-    one.add_argument("--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable")
+    one.add_argument(
+        "--python", default="auto", help="kit: a plain CPython 3.11 (executable or prefix), auto, or build"
+    )
+    one.add_argument(
+        "--lock", type=Path, action="append", default=[], help="a requirements file with hashes; repeatable"
+    )
+    one.add_argument(
+        "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"
+    )
     one.add_argument("--mirror-conda-forge", default="", metavar="URL", help=f"instead of {forge.CONDA_FORGE}")
     one.add_argument("--mirror-miniforge", default="", metavar="URL", help=f"instead of {forge.MINIFORGE}")
-    one.add_argument("--torch-index", default=wheels.TORCH_INDEX, metavar="URL", help="where +cpu and +cuXXX builds are")
+    one.add_argument("--torch-index", default="", metavar="URL", help=f"instead of {wheels.TORCH_INDEX}")
     one.add_argument("--debian-mirror", default="", metavar="URL", help="for --python build; default: apt's own")
     one.add_argument("--timeout", type=float, default=5, help="seconds to wait for conda-forge's first answer (auto)")
     one.add_argument("--json", action="store_true", help="print the result as one JSON line")
@@ -126,7 +152,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(options.run(options))
     except Problem as problem:
         print(problem, file=sys.stderr)
-        return 1
+    except OSError as error:
+        print(
+            f"LW-BUNDLE-009: {error}. Is there room on the disk, and may this user write there?",
+            file=sys.stderr,
+        )
+    return 1
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def converse(
 ) -> Outcome:
     """Ask the model to solve a task; raise AgentError when the endpoint does not play its part."""
     prepare_environment([entry["base_url"] for entry in config])
+    # A part of FLAML that AutoGen does not use asks to be installed.
+    warnings.filterwarnings("ignore", message="flaml.automl is not available")
     import openai
     from autogen import AssistantAgent, UserProxyAgent
 

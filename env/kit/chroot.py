@@ -19,8 +19,9 @@ from kit.problem import Problem
 SUITE = "bookworm"
 SCRIPT = Path(__file__).with_name("build_cpython.sh")
 BUILD_NEEDS = (
-    "ca-certificates", "gcc", "libc6-dev", "make", "dpkg-dev", "xz-utils", "libssl-dev", "libsqlite3-dev", "liblzma-dev",
-    "libbz2-dev", "zlib1g-dev", "libffi-dev", "libreadline-dev", "libncurses-dev", "libexpat1-dev", "uuid-dev",
+    "ca-certificates", "gcc", "libc6-dev", "make", "dpkg-dev", "xz-utils", "libssl-dev", "libsqlite3-dev",
+    "liblzma-dev", "libbz2-dev", "zlib1g-dev", "libffi-dev", "libreadline-dev", "libncurses-dev", "libexpat1-dev",
+    "uuid-dev",
 )  # fmt: skip
 
 
@@ -45,8 +46,8 @@ def check_means() -> None:
     """Raise Problem, with the command that helps, when no chroot can be made here."""
     if not shutil.which("mmdebstrap"):
         raise Problem(
-            "LW-KIT-009: there is no plain CPython on this machine, and building one needs mmdebstrap, which is not here "
-            "either. Run `apt-get install mmdebstrap`, or give a plain CPython with --python PATH."
+            "LW-KIT-009: there is no plain CPython on this machine, and building one needs mmdebstrap, which is not "
+            "here either. Run `apt-get install mmdebstrap`, or give a plain CPython with --python PATH."
         )
     if os.geteuid() != 0:
         raise Problem(
@@ -89,7 +90,8 @@ def built_cpython(cache: Path, series: str, mirror: str = "") -> Path:
     (folder / "build.log").write_text(made.stdout)
     if made.returncode:
         raise Problem(
-            f"LW-KIT-012: building CPython {series} failed: {made.stdout.strip()[-400:]} (all of it: {folder}/build.log)."
+            f"LW-KIT-012: building CPython {series} failed: {made.stdout.strip()[-400:]} "
+            f"(all of it: {folder}/build.log)."
         )
     shutil.rmtree(partial, ignore_errors=True)
     with tarfile.open(result) as archive:

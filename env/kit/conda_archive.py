@@ -1,8 +1,8 @@
 """Write `.conda` packages that are the same, byte for byte, for the same files.
 
-The format: a zip, not compressed, of `metadata.json`, `pkg-NAME.tar.zst` (the files) and `info-NAME.tar.zst` (what conda
-must know: https://docs.conda.io/projects/conda/en/stable/dev-guide/specs/package-spec.html). The zstd compressor is given
-in, because Python has none of its own before 3.14.
+The format: a zip, not compressed, of `metadata.json`, `pkg-NAME.tar.zst` (the files) and `info-NAME.tar.zst` (what
+conda must know: https://docs.conda.io/projects/conda/en/stable/dev-guide/specs/package-spec.html). The zstd compressor
+is given in, because Python has none of its own before 3.14.
 """
 
 from __future__ import annotations
@@ -22,12 +22,14 @@ from kit.files import digest_of
 # Archives carry this time instead of today's: 2023-11-14, as ZIP and as Unix time.
 EPOCH = 1_700_000_000
 ZIP_DATE = (2023, 11, 14, 0, 0, 0)
+# Replaced by the prefix at installation. Long, as conda's own, so that nobody meets it by accident.
+PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3" + "_p" * 40
 Compress = Callable[[bytes], bytes]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a package says about itself. `prefix_files` maps a file to the path in it which conda replaces by the prefix."""
+    """What a package says about itself. `prefix_files`: file → the path in it that conda replaces by the prefix."""
 
     name: str
     version: str

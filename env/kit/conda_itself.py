@@ -1,8 +1,9 @@
 """The package `conda`: the real conda that the conda-lock wheel carries, under its own name again.
 
-The Python index has no conda newer than 4.3, but conda-lock ships one inside (`conda_lock/_vendor/conda`). What it leaves
-out is the shell hook; a short one stands in for it. Its default solver, libmamba, is not on the index either, so `.condarc`
-chooses the classic one, with python-sat under it (pycosat, the usual choice, has no wheel and would need a compiler).
+The Python index has no conda newer than 4.3, but conda-lock ships one inside (`conda_lock/_vendor/conda`). What it
+leaves out is the shell hook; a short one stands in for it. Its default solver, libmamba, is not on the index either, so
+`.condarc` chooses the classic one, with python-sat under it (pycosat, the usual choice, has no wheel and would need a
+compiler).
 """
 
 from __future__ import annotations
@@ -12,16 +13,14 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from kit.conda_archive import Recipe
+from kit.conda_archive import PLACEHOLDER, Recipe
 from kit.problem import Problem
 
 DEPENDS = (
-    "archspec", "boltons", "charset-normalizer", "conda-package-handling", "conda-package-streaming", "distro", "frozendict",
-    "jsonpatch", "packaging", "platformdirs", "pluggy", "python-sat", "requests", "ruamel-yaml", "setuptools", "tqdm",
-    "truststore", "zstandard",
+    "archspec", "boltons", "charset-normalizer", "conda-package-handling", "conda-package-streaming", "distro",
+    "frozendict", "jsonpatch", "packaging", "platformdirs", "pluggy", "python-sat", "requests", "ruamel-yaml",
+    "setuptools", "tqdm", "truststore", "zstandard",
 )  # fmt: skip
-# Replaced by the prefix at installation. Long, as conda's own, so that nobody meets it by accident.
-PLACEHOLDER = "/opt/anaconda1anaconda2anaconda3" + "_p" * 40
 CONDARC = """# The kit's channel is the bundle's; nothing is looked for elsewhere unless a site says so.
 solver: classic
 sat_solver: pysat

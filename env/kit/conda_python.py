@@ -9,17 +9,18 @@ import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from kit.conda_archive import Recipe
+from kit.conda_archive import PLACEHOLDER, Recipe
 from kit.problem import Problem
 
 # Every Debian, Ubuntu and RHEL has these; taking the maker's copy along would break the host's loader or its C++ code.
 SYSTEM_LIBRARIES = re.compile(
     r"^(ld-linux[^/]*|linux-vdso|libc|libm|libdl|libpthread|librt|libutil|libresolv|libgcc_s|libstdc\+\+)\.so"
 )
-# Left out: tests, the graphical parts (no display on a server), and modules that pull in Kerberos or a database library.
+# Left out: tests, the graphical parts (a server has no display), modules that pull in Kerberos or a database library.
 NOT_SHIPPED = (
-    "test", "tests", "idlelib", "turtledemo", "tkinter", "turtle.py", "__pycache__", "site-packages", "config-*", "*.a",
-    "_tkinter*.so", "_test*.so", "_ctypes_test*.so", "_xxtestfuzz*.so", "xxlimited*.so", "nis.*.so", "_dbm.*.so", "_gdbm.*.so",
+    "test", "tests", "idlelib", "turtledemo", "tkinter", "turtle.py", "__pycache__", "site-packages", "config-*",
+    "*.a", "_tkinter*.so", "_test*.so", "_ctypes_test*.so", "_xxtestfuzz*.so", "xxlimited*.so", "nis.*.so", "_dbm.*.so",
+    "_gdbm.*.so",
 )  # fmt: skip
 SELF_TEST = "import bz2, ctypes, hashlib, lzma, sqlite3, ssl, uuid, zlib; ssl.create_default_context()"
 
@@ -64,14 +65,12 @@ def copy_tree(base: Path, root: Path, series: str) -> list[Path]:
     return [executable, *sorted((root / library / "lib-dynload").glob("*.so"))]
 
 
-def take_libraries(objects: Sequence[Path], base: Path, root: Path) -> list[Path]:
-    """Copy the libraries that the objects need into `lib/`; return the copies."""
-    taken = []
+def take_libraries(objects: Sequence[Path], base: Path, root: Path) -> dict[Path, Path]:
+    """Copy the libraries that the objects need into `lib/`; return copy → original."""
+    taken = {}
     for name, source in sorted(wanted_libraries(objects, base / "lib").items()):
-        target = root / "lib" / name
-        shutil.copy2(source.resolve(), target)
-        target.chmod(0o755)
-        taken.append(target)
+        taken[root / "lib" / name] = source.resolve()
+        shutil.copyfile(source, root / "lib" / name)
     return taken
 
 
@@ -104,25 +103,36 @@ def self_test(executable: Path) -> None:
     if answer.returncode:
         lines = answer.stderr.strip().splitlines()
         raise Problem(
-            f"LW-KIT-007: the chosen CPython does not work once it is moved: {lines[-1] if lines else answer.returncode}. "
+            f"LW-KIT-007: the chosen CPython does not work once it is moved: {(lines or ['it stops'])[-1]}. "
             "It was probably built without a library; choose another with --python PATH, or --python build."
         )
 
 
-def prefix_files(root: Path, base: Path, series: str) -> dict[str, str]:
-    """Return the text files of the tree that name the maker's own prefix, with that prefix."""
-    data = sorted((root / f"lib/python{series}").glob("_sysconfigdata*.py"))
-    return {p.relative_to(root).as_posix(): str(base) for p in data if str(base) in p.read_text(encoding="utf-8")}
+def forget_prefix(library: Path) -> list[Path]:
+    """Put conda's stand-in for the prefix that the CPython was configured with; return the files changed.
+
+    Their byte code goes too: conda will rewrite the text only, and unchecked byte code would keep the old prefix.
+    """
+    changed = []
+    for path in sorted(library.glob("_sysconfigdata*.py")):
+        text = path.read_text(encoding="utf-8")
+        if match := re.search(r"'prefix': '(/[^']+)'", text):
+            path.write_text(text.replace(match[1], PLACEHOLDER), encoding="utf-8")
+            for compiled in (library / "__pycache__").glob(f"{path.stem}.*"):
+                compiled.unlink()
+            changed.append(path)
+    return changed
 
 
-def lay_out_python(base: Path, root: Path, version: str, patchelf: Path) -> Recipe:
-    """Fill `root` with the package `python` made of the CPython under `base`; return its recipe."""
+def lay_out_python(base: Path, root: Path, version: str, patchelf: Path) -> tuple[Recipe, list[Path]]:
+    """Fill `root` with the package `python` of the CPython at `base`; return its recipe and the libraries in it."""
     series = version.rpartition(".")[0]
     objects = copy_tree(base, root, series)
-    objects += take_libraries(objects, base, root)
-    make_relocatable(objects, root, patchelf)
+    libraries = take_libraries(objects, base, root)
+    make_relocatable([*objects, *libraries], root, patchelf)
     executable = root / f"bin/python{series}"
     self_test(executable)
-    prefixes = prefix_files(root, base, series)
-    compile_library(executable, root / f"lib/python{series}", root)
-    return Recipe("python", version, "0_cpython", prefix_files=prefixes)
+    library = root / f"lib/python{series}"
+    compile_library(executable, library, root)
+    prefixes = {path.relative_to(root).as_posix(): PLACEHOLDER for path in forget_prefix(library)}
+    return Recipe("python", version, "0_cpython", prefix_files=prefixes), list(libraries.values())

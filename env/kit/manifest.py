@@ -1,8 +1,8 @@
 """The bundle's manifest: what it says, how it is checked, and how a folder is brought to what it says.
 
-`manifest.json` is written last and taken away first, so an interrupted making leaves a folder without one, never a folder
-with one that lies. `SHA256SUMS` holds the same sums for `sha256sum -c`; it covers every file but itself and the manifest
-(a manifest cannot hold its own sum), and the manifest covers SHA256SUMS.
+`manifest.json` is written last and taken away first, so an interrupted making leaves a folder without one, never one
+that lies. `SHA256SUMS` holds the same sums for `sha256sum -c`; it covers every file but itself and the manifest (which
+cannot hold its own sum), and the manifest covers SHA256SUMS.
 """
 
 from __future__ import annotations
@@ -60,7 +60,11 @@ def read(folder: Path) -> dict[str, Any]:
 def faults(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Compare a folder with its manifest, byte for byte; return one sentence for each file that differs."""
     wanted, present = manifest["files"], set(files_under(folder)) - {MANIFEST}
-    sentences = [f"LW-BUNDLE-004: {name}: the manifest names it, but it is not there; {AGAIN}." for name in wanted if name not in present]
+    sentences = [
+        f"LW-BUNDLE-004: {name}: the manifest names it, but it is not there; {AGAIN}."
+        for name in wanted
+        if name not in present
+    ]
     sentences += [
         f"LW-BUNDLE-005: {name}: it is there, but the manifest does not name it; remove it, or {AGAIN}."
         for name in sorted(present - set(wanted))
@@ -95,7 +99,7 @@ def verify(folder: Path) -> dict[str, Any]:
 
 
 def sync(folder: Path, files: Mapping[str, Path], digests: Mapping[str, str]) -> bool:
-    """Make `folder` hold exactly these files with these sums (SHA256SUMS and the manifest aside); say whether it changed.
+    """Make `folder` hold exactly these files (SHA256SUMS and the manifest aside); say whether that changed it.
 
     `digests` are the sums that the sources were checked against. The manifest is removed before the first change.
     """
@@ -119,11 +123,15 @@ def sync(folder: Path, files: Mapping[str, Path], digests: Mapping[str, str]) ->
 def seal(folder: Path, source: str, how: str, conda: Mapping[str, Any], expected: Mapping[str, str]) -> bool:
     """Hash every file as it lies in the folder, compare with what was expected, write SHA256SUMS and the manifest."""
     names = [name for name in files_under(folder) if name not in {MANIFEST, SUMS}]
-    digests = {path.relative_to(folder).as_posix(): digest for path, digest in digests_of(folder / n for n in names).items()}
+    digests = {
+        path.relative_to(folder).as_posix(): digest for path, digest in digests_of(folder / n for n in names).items()
+    }
     wrong = sorted(name for name in digests.keys() | expected.keys() if digests.get(name) != expected.get(name))
     if wrong:
         (folder / MANIFEST).unlink(missing_ok=True)
-        raise Problem(f"LW-BUNDLE-007: {', '.join(wrong)}: not what was meant to be written. Is the disk full or failing? {AGAIN}.")
+        raise Problem(
+            f"LW-BUNDLE-007: {', '.join(wrong)}: not what was meant to be written. Is the disk failing? {AGAIN}."
+        )
     sums = sums_text(digests).encode()
     sums_path = folder / SUMS
     entries = {name: {"sha256": digests[name], "size": (folder / name).stat().st_size} for name in names}

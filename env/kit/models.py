@@ -41,7 +41,7 @@ def from_repository(entry: dict[str, Any], root: Path) -> Found:
 
 
 def addresses(entry: dict[str, Any], file: dict[str, Any]) -> list[str]:
-    """Return the addresses of one file of a hub model: its own `url`, else each source's `files_url` with the path in it."""
+    """Return the addresses of a hub model's file: its own `url`, else each source's `files_url` with the path in it."""
     if "url" in file:
         return [str(file["url"])]
     sources = [s for s in entry.get("sources", []) if isinstance(s, dict) and "files_url" in s]
@@ -69,7 +69,8 @@ def collect(entries: Iterable[dict[str, Any]], named: Sequence[str], root: Path,
     known = [str(entry["name"]) for entry in entries]
     if unknown := sorted(set(named) - set(known)):
         raise Problem(
-            f"LW-BUNDLE-042: no model is called {', '.join(unknown)}; env/catalog/models.yml has {', '.join(known) or 'none'}."
+            f"LW-BUNDLE-042: no model is called {', '.join(unknown)}; "
+            f"env/catalog/models.yml has {', '.join(known) or 'none'}."
         )
     found: Found = {}
     for entry in entries:

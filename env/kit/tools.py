@@ -13,7 +13,7 @@ from kit.files import text_digest
 from kit.problem import Problem
 
 HERE = Path(__file__).resolve().parent
-# Newest first: pip prefers a wheel of an earlier platform in this list. 2.28 is RHEL 8's C library, the oldest supported.
+# Newest first: pip prefers a wheel of an earlier platform. 2.28 is the C library of RHEL 8, the oldest supported.
 PLATFORMS = (*(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)), "manylinux2014_x86_64", "manylinux2010_x86_64",
              "manylinux1_x86_64", "linux_x86_64")  # fmt: skip
 
@@ -70,8 +70,10 @@ def pip_download(python: Path, requirements: Path, folder: Path, series: str, ex
     folder.mkdir(parents=True, exist_ok=True)
     said = run_pip(
         [python, "-m", "pip"],
-        ["download", "--require-hashes", "--no-deps", "--only-binary", ":all:", *target_options(series), *extra]
-        + ["-d", folder, "-r", requirements],
+        [
+            *("download", "--require-hashes", "--no-deps", "--only-binary", ":all:", *target_options(series), *extra),
+            *("-d", folder, "-r", requirements),
+        ],
     )
     return last_words(said) if said.returncode else ""
 

@@ -38,8 +38,12 @@ def fetch(pins: list[Pin], folder: Path, python: Path, series: str, torch_index:
                 error = tools.pip_download(python, requirements, folder, series)
                 tried = "the machine's index"
                 if error and group is not usual:
-                    other = tools.pip_download(python, requirements, folder, series, torch_options(group[0], torch_index))
-                    error, tried = (f"{error} Then {other}", f"the machine's index and {torch_index}") if other else ("", "")
+                    other = tools.pip_download(
+                        python, requirements, folder, series, torch_options(group[0], torch_index)
+                    )
+                    error, tried = (
+                        (f"{error} Then {other}", f"the machine's index and {torch_index}") if other else ("", "")
+                    )
             if error:
                 raise Problem(
                     f"LW-BUNDLE-022: a wheel could not be fetched from {tried}: {error} "

@@ -88,10 +88,13 @@ def do_down(arguments: argparse.Namespace, here: Settings) -> Result:
 def do_clean(_: argparse.Namespace, here: Settings) -> Result:
     """Take everything away; without podman there can be nothing but files."""
     prerequisites.refuse_machine()
+    existed = here.folder.exists()
     if prerequisites.missing():
-        return {"changed": settings.remove_folder(here), "labs": [], "images": [], "kept_for": []}
+        settings.remove_folder(here)
+        return {"changed": existed, "labs": [], "images": [], "kept_for": []}
     settings.write_podman_settings(here)
-    return hosts.clean(here, Podman(here))
+    done = hosts.clean(here, Podman(here))
+    return {"changed": existed or bool(done["labs"] or done["images"]), **done}
 
 
 VERBS: dict[str, Callable[[argparse.Namespace, Settings], Result]] = {

@@ -50,9 +50,9 @@ def is_ours(server: Server) -> bool:
     return born(server.pid) == server.born
 
 
-def answers(server: Server) -> bool:
+def answers(server: Server, seconds: float = 10) -> bool:
     """Return whether the server at the address is the one that was started."""
-    connection = http.client.HTTPConnection(server.address, server.port, timeout=5)
+    connection = http.client.HTTPConnection(server.address, server.port, timeout=seconds)
     try:
         connection.request("GET", "/.labwright")
         response = connection.getresponse()
@@ -139,7 +139,7 @@ def start(settings: Settings, lab: str, address: str, port: int, folder: Path) -
     write_if_changed(state_file(settings, lab), json.dumps(asdict(server), indent=2) + "\n", 0o600)
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        if answers(server):
+        if answers(server, 1):
             return server
         time.sleep(0.1)
     end(server)

@@ -149,6 +149,12 @@ def uplink_mtu() -> int:
 def refuse_foreign(settings: Settings, lab: Lab, present: list[Container]) -> None:
     """Raise where hosts of this name are up for another checkout or another wish."""
     for container in present:
+        if not Path(container.cache).exists():
+            raise LabError(
+                "LW-LAB-048",
+                f"a lab {lab.name} is up that was made with the cache {container.cache}, which is no more; take it "
+                f"down first: lab.py down --lab {lab.name}",
+            )
         if container.cache != str(settings.cache):
             raise LabError(
                 "LW-LAB-044",
@@ -184,14 +190,14 @@ def refuse_overlap(podman: Podman, lab: Lab) -> None:
                 )
 
 
-def ensure_network(podman: Podman, lab: Lab) -> bool:
+def ensure_network(settings: Settings, podman: Podman, lab: Lab) -> bool:
     """Make the lab's network; returns whether it was made now."""
     if podman.ok("network", "exists", lab.name):
         return False
     refuse_overlap(podman, lab)
     podman(
         "network", "create", "--subnet", lab.subnet, "--gateway", lab.gateway,
-        "--opt", f"mtu={uplink_mtu()}", "--label", f"labwright.lab={lab.name}", lab.name,
+        "--opt", f"mtu={uplink_mtu()}", "--label", f"labwright.cache={settings.cache}", lab.name,
     )  # fmt: skip
     return True
 
@@ -284,10 +290,11 @@ def up(settings: Settings, podman: Podman, lab: Lab) -> dict[str, object]:
         absent = [host for host in lab.hosts if host.name not in running]
         folder.mkdir(parents=True, exist_ok=True)
         changed = ensure_key(folder, lab.name)
+        if not all(running.get(host.name) for host in lab.hosts):
+            machine.remember(settings)
         if absent:
             references = {suite: image.ensure(settings, podman, suite)[0] for suite in {host.suite for host in absent}}
-            machine.remember(settings)
-            changed = ensure_network(podman, lab) or changed
+            changed = ensure_network(settings, podman, lab) or changed
         for host in lab.hosts:
             if host in absent:
                 podman(*run_command(settings, lab, host, references[host.suite]))
@@ -320,9 +327,16 @@ def close_connections(settings: Settings, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def is_removable(settings: Settings, container: Container) -> bool:
-    """Return whether this checkout may remove a host: its own, or that of a checkout that is no more."""
-    return container.cache == str(settings.cache) or not Path(container.cache).exists()
+def networks(podman: Podman) -> dict[str, str]:
+    """List the labs' networks, of any checkout: name and cache."""
+    listed = json.loads(podman("network", "ls", "--format", "json") or "[]")
+    labels = {entry["name"]: entry.get("labels") or {} for entry in listed}
+    return {name: found["labwright.cache"] for name, found in labels.items() if "labwright.cache" in found}
+
+
+def is_removable(settings: Settings, cache: str) -> bool:
+    """Return whether this checkout may remove what was made with a cache: its own, or one that is no more."""
+    return cache == str(settings.cache) or not Path(cache).exists()
 
 
 def down(settings: Settings, podman: Podman, name: str) -> bool:
@@ -333,28 +347,30 @@ def down(settings: Settings, podman: Podman, name: str) -> bool:
         changed = folder.exists()
         files.stop(settings, name)
         close_connections(settings, name)
-        doomed = [container.name for container in containers(podman, name) if is_removable(settings, container)]
+        doomed = [container.name for container in containers(podman, name) if is_removable(settings, container.cache)]
         if doomed:
             podman("rm", "--force", "--time", "0", "--volumes", *doomed)
-        has_network = podman.ok("network", "exists", name)
-        if has_network:
+        network = networks(podman).get(name)
+        if network is not None and is_removable(settings, network):
             podman("network", "rm", "--force", name)
+            changed = True
         shutil.rmtree(folder, ignore_errors=True)
-    return changed or bool(doomed) or has_network
+    return changed or bool(doomed)
 
 
 def clean(settings: Settings, podman: Podman) -> dict[str, object]:
     """Take away every lab of this checkout and, if no other checkout has one, whatever labs leave on the machine."""
     mine = {folder.name for folder in (settings.folder / "labs").glob("*")}
-    mine |= {container.lab for container in containers(podman) if is_removable(settings, container)}
+    mine |= {container.lab for container in containers(podman) if is_removable(settings, container.cache)}
+    mine |= {name for name, cache in networks(podman).items() if is_removable(settings, cache)}
     removed = [name for name in sorted(mine) if down(settings, podman, name)]
     others = containers(podman)
     images = []
     if not others:
         images = image.remove_all(podman)
         machine.restore(settings, podman)
+    remove_folder(settings)
     return {
-        "changed": remove_folder(settings) or bool(removed or images),
         "labs": removed,
         "images": images,
         "kept_for": sorted({container.cache for container in others}),

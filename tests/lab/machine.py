@@ -78,18 +78,17 @@ def restore(settings: Settings, podman: Podman) -> None:
         if state["forwarding"] == "0":
             FORWARDING.write_text("0\n")
     leave_namespace(settings)
-    shutil.rmtree(settings.run, ignore_errors=True)
+    for folder in (settings.run, settings.store):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def leave_namespace(settings: Settings) -> None:
     """Remove the hosts' empty control groups, then the mount namespace that ``podman`` keeps."""
     folder = settings.run / "mount"
     enter = ["nsenter", f"--mount={folder / 'namespace'}"] if folder.exists() else []
-    # rmdir refuses whatever still holds a process or a group.
-    run(
-        [*enter, "find", "/sys/fs/cgroup/libpod_parent", "-depth", "-type", "d", "-exec", "rmdir", "{}", ";"],
-        check=False,
-    )
+    # rmdir refuses a group that still holds a process or another group: somebody else's containers.
+    for group in ("libpod_parent/conmon", "libpod_parent"):
+        succeeds([*enter, "rmdir", f"/sys/fs/cgroup/{group}"])
     for mounted in (folder / "namespace", folder):
         while succeeds(["mountpoint", "-q", mounted]) and succeeds(["umount", mounted]):
             pass

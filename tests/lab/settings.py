@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import LabError
+
 HERE = Path(__file__).resolve().parent
 IMAGE = "localhost/labwright-lab"
 
@@ -25,9 +27,12 @@ MOST_PROCESSES = 30000
 
 @dataclass(frozen=True)
 class Settings:
-    """The folders of one checkout's lab: ``cache`` is the checkout's own, ``run`` is the machine's."""
+    """The folders of one checkout's lab: ``cache`` is the checkout's own; ``store``, beside podman's, and ``run`` are
+    the machine's, which every checkout on it shares.
+    """
 
     cache: Path
+    store: Path
     run: Path
 
     @property
@@ -47,8 +52,8 @@ class Settings:
 
     @property
     def networks(self) -> Path:
-        """Where podman keeps this checkout's network definitions."""
-        return self.folder / "networks"
+        """Where podman keeps the labs' network definitions, so that the labs of all checkouts know of each other."""
+        return self.store / "networks"
 
     def lab(self, name: str) -> Path:
         """The folder of one lab: key, known_hosts, its file server."""
@@ -64,10 +69,14 @@ class Settings:
 
 
 def from_environment() -> Settings:
-    """Read ``LABWRIGHT_CACHE`` (else ``.cache`` of the checkout) and ``LABWRIGHT_RUN`` (else /run/labwright)."""
+    """Read ``LABWRIGHT_CACHE``, else ``.cache`` of the checkout.
+
+    ``LABWRIGHT_STORE`` and ``LABWRIGHT_RUN`` are for tests that keep a podman store of their own.
+    """
     cache = os.environ.get("LABWRIGHT_CACHE") or str(HERE.parent.parent / ".cache")
+    store = os.environ.get("LABWRIGHT_STORE") or "/var/lib/containers/labwright"
     run = os.environ.get("LABWRIGHT_RUN") or "/run/labwright"
-    return Settings(cache=Path(cache).resolve(), run=Path(run))
+    return Settings(cache=Path(cache).resolve(), store=Path(store), run=Path(run))
 
 
 def containers_conf(settings: Settings, most_files: int, most_processes: int) -> str:
@@ -75,12 +84,14 @@ def containers_conf(settings: Settings, most_files: int, most_processes: int) ->
 
     ``default_ulimits``: without CAP_SYS_RESOURCE a runtime cannot raise a limit, and podman asks for more than the
     machine has. ``pids_limit``: the controller may lie in cgroup v1, out of reach. ``base_hosts_file``: a host knows
-    the hosts of its lab, not those of this machine.
+    the hosts of its lab, not those of this machine. ``default_sysctls``: systemd's own value, by which everybody may
+    ping; systemd-sysctl does not run in a host.
     """
     return f"""\
 # Written by tests/lab/lab.py; a change is overwritten.
 [containers]
 base_hosts_file = "none"
+default_sysctls = ["net.ipv4.ping_group_range=0 2147483647"]
 pids_limit = 0
 default_ulimits = ["nofile={most_files}:{most_files}", "nproc={most_processes}:{most_processes}"]
 [network]
@@ -126,11 +137,24 @@ def write_podman_settings(settings: Settings) -> bool:
     return write_if_changed(settings.containers_conf, containers_conf(settings, most_files, most_processes)) or changed
 
 
-def remove_folder(settings: Settings) -> bool:
-    """Remove the lab's folder in the cache; returns whether it was there."""
-    existed = settings.folder.exists()
+def mounts_below(folder: Path, mountinfo: str) -> list[str]:
+    """Return the mount points at or below a folder, from the text of /proc/self/mountinfo (proc(5): field 5)."""
+    points = [line.split()[4].replace("\\040", " ") for line in mountinfo.splitlines() if line.strip()]
+    return [point for point in points if Path(point) == folder or folder in Path(point).parents]
+
+
+def remove_folder(settings: Settings) -> None:
+    """Remove the lab's folder in the cache; raises LW-LAB-012 where something is mounted in it.
+
+    An image that was being made when somebody killed it may leave the machine's /dev mounted there.
+    """
+    mounted = mounts_below(settings.folder, Path("/proc/self/mountinfo").read_text())
+    if mounted:
+        raise LabError(
+            "LW-LAB-012",
+            f"{settings.folder} is to be removed, and {', '.join(mounted)} is mounted in it; umount that first",
+        )
     shutil.rmtree(settings.folder, ignore_errors=True)
-    return existed
 
 
 @contextmanager

@@ -111,14 +111,14 @@ def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> 
     with tempfile.TemporaryDirectory() as folder:
         explicit = Path(folder) / "explicit.txt"
         explicit.write_text("@EXPLICIT\n" + "".join(path.as_uri() + "\n" for path in packages), encoding="utf-8")
-        stamp = (prefix / "conda-meta" / "labwright.json").read_bytes()
         # conda refuses a folder that is no environment; an empty `history` is what makes it one.
-        (prefix / "conda-meta" / "history").touch()
+        history = prefix / "conda-meta" / "history"
+        history.parent.mkdir(exist_ok=True)
+        history.touch()
         call(
             [request["conda"], "install", "-y", "-q", "--offline", "-p", str(prefix), "--file", str(explicit)],
             "LW-ENV-001",
         )
-        (prefix / "conda-meta" / "labwright.json").write_bytes(stamp)
 
 
 def pip_layer(prefix: Path, layer: dict[str, Any], wheels: list[Path]) -> None:
@@ -156,8 +156,9 @@ def call(argv: list[str], code: str) -> None:
     env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=os.environ.get("HOME", "/root"))
     done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
-        raise Problem(code, f"`{' '.join(argv[:4])} …` ended with {done.returncode}: {' | '.join(said[-4:])}")
+        said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
+        telling = [line for line in said if "rror" in line] or said[-4:]
+        raise Problem(code, f"`{' '.join(argv[:4])} …` ended with {done.returncode}: {' | '.join(telling[:4])}")
 
 
 def points_at(link: Path, prefix: Path) -> bool:

@@ -51,6 +51,7 @@ def run(request: dict[str, Any], _check: bool) -> Result:
         pending = [check for check in pending if not done[check["id"]]["ok"]]
         if not pending or time.monotonic() >= deadline:
             break
+        still_running()
         time.sleep(EVERY_S)
     checks = [done[check["id"]] for check in request["checks"]]
     failed = [check for check in checks if not check["ok"]]
@@ -58,6 +59,13 @@ def run(request: dict[str, Any], _check: bool) -> Result:
         waited = f" (asked for {request['wait_s']} s)" if request.get("wait_s") else ""
         raise Problem("LW-PROBE-001", "; ".join(f"{one['id']}: {one['evidence']}" for one in failed) + waited)
     return Result(message=f"{len(checks) - len(failed)} of {len(checks)} checks passed", data={"checks": checks})
+
+
+def still_running() -> None:
+    """As a unit's ExecStartPost: give up when the program itself has ended (systemd would wait for us all the time)."""
+    main = os.environ.get("MAINPID", "")
+    if main and not Path("/proc", main).exists():
+        raise Problem("LW-PROBE-002", "the program ended while it was starting; its last words stand in the journal.")
 
 
 def ask(check: dict[str, Any]) -> dict[str, Any]:

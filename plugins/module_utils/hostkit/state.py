@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-STAMP = Path("conda-meta") / "labwright.json"
+# Not in conda-meta: conda takes every *.json there for a package.
+STAMP = ".labwright.json"
 
 
 @dataclass
@@ -32,7 +33,7 @@ class State:
     def write(self, prefix: Path) -> None:
         """Replace the stamp in one step."""
         path = prefix / STAMP
-        path.parent.mkdir(parents=True, exist_ok=True)
+        prefix.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(".part")
         text = json.dumps({"layers": self.layers, "in_progress": self.in_progress, "made": self.made})
         part.write_text(text + "\n", encoding="utf-8")

@@ -67,7 +67,9 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
         stacks={stack.name: stack for stack in stacks},
         models={entry["name"]: entry for entry in rows(env / "catalog" / "models.yml")},
         installers=rows(env / "catalog" / "installers.yml"),
-        conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml"),
+        conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml")
+        if (env / "stacks" / "chatglm2" / "conda-linux-64.yml").exists()
+        else [],
         manifest=manifest,
         by_sum={entry["sha256"]: path for path, entry in (manifest or {"files": {}})["files"].items()},
     )

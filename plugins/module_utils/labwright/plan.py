@@ -21,7 +21,7 @@ from labwright.wishes import Host
 TORCH_INDEX = "https://download.pytorch.org/whl"
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
 HUGGINGFACE = "https://huggingface.co"
-FRONTEND, AGENTS = "frontend", "autogen"
+FRONTEND, AGENTS = "frontend", "agents"
 UNIT_PREFIX = "labwright-"
 
 

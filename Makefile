@@ -1,0 +1,61 @@
+# The door for people. `make demo` on a fresh Debian 12 brings up a lab of three hosts and asks it a question.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Any Python 3.11, 3.12 or 3.13 works as control node.
+PYTHON ?= $(firstword $(foreach v,3.11 3.12 3.13,$(shell command -v python$(v) 2>/dev/null)) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+CACHE := $(or $(LABWRIGHT_CACHE),.cache)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+DEMO := $(BIN)/ansible-playbook -i inventories/demo
+
+.PHONY: help demo demo-down bundle site verify remove test lint unit roles e2e lock clean develop
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+$(VENV)/.ready: env/control/requirements.txt env/control/collections.txt env/control/collections.yml env/control/venv.sh
+	@bash env/control/venv.sh "$(PYTHON)" $(VENV) env/control/requirements.txt
+	@touch $@
+
+$(VENV)/.develop: $(VENV)/.ready env/control/develop.txt
+	@bash env/control/venv.sh "$(PYTHON)" $(VENV) env/control/develop.txt
+	@touch $@
+
+develop: $(VENV)/.develop ## Make the virtual environment with all tools for changing Labwright
+
+demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, and let an agent ask the lab
+	$(DEMO) playbooks/demo_up.yml
+	$(DEMO) site.yml
+	$(DEMO) playbooks/demo_ask.yml
+
+demo-down: $(VENV)/.ready ## Take the demo's hosts away
+	$(DEMO) playbooks/demo_down.yml
+
+test: lint unit roles e2e ## Everything: lint, unit tests, role tests, the demo from end to end
+
+lint: develop ## Style and types, with no findings and no skips
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline --strict
+	$(BIN)/python env/lock.py --check
+
+unit: develop ## Unit tests
+	$(BIN)/pytest tests/unit
+
+roles: develop ## Each role in a container of its own
+	$(BIN)/pytest tests/roles
+
+e2e: develop ## The demo from end to end, with faults
+	$(BIN)/pytest tests/e2e
+
+lock: develop ## Make the locks anew from their sources
+	$(BIN)/python env/lock.py
+
+clean: ## Take away everything that make and the demo put on this machine
+	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/lab.py clean; fi
+	rm -rf $(VENV) $(CACHE)

@@ -1,0 +1,143 @@
+"""Conda from conda-forge, against a server on this machine with small made-up files: mirrors, sums, failures, order."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kit import forge
+from kit.fetch import answers, fetch, mirrored
+from kit.problem import Problem
+
+ENV = Path(__file__).resolve().parents[2] / "env"
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *arguments: object) -> None: ...
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path / "www"
+    folder.mkdir()
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.02,))
+        thread.start()
+        yield f"http://127.0.0.1:{service.server_address[1]}", folder
+        service.shutdown()
+        thread.join()
+
+
+def put(folder: Path, name: str, data: bytes) -> str:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def world(server: tuple[str, Path]) -> tuple[dict[str, Any], list[dict[str, Any]], forge.Mirrors, Path]:
+    base, folder = server
+    packages = []
+    for subdir, name, depends in (("noarch", "pip", ["python >=3.10"]), ("linux-64", "python", ["__glibc >=2.17"])):
+        file = f"{subdir}/{name}-1-0.conda"
+        digest = put(folder, f"forge/{file}", name.encode())
+        facts = {
+            "version": "1",
+            "build": "0",
+            "build_number": 0,
+            "subdir": subdir,
+            "depends": depends,
+            "sha256": digest,
+        }
+        packages.append({"name": name, "url": forge.CONDA_FORGE + file, **facts})
+    file = "25.1-0/Miniforge3-25.1-0-Linux-x86_64.sh"
+    installer = {"url": forge.MINIFORGE + file, "version": "25.1-0", "sha256": put(folder, f"mini/{file}", b"#!")}
+    return installer, packages, forge.Mirrors(f"{base}/forge/", f"{base}/mini"), folder
+
+
+def test_installer_and_packages_come_from_the_mirrors(world: Any, tmp_path: Path) -> None:
+    installer, packages, mirrors, folder = world
+    assert forge.unreachable(installer, packages, mirrors, 5) == ""
+    part = forge.conda_part(installer, packages, mirrors, tmp_path / "cache")
+    assert part.source == "conda-forge"
+    assert part.environment == ["channel/linux-64/python-1-0.conda", "channel/noarch/pip-1-0.conda"]
+    assert part.installer["path"] == "installers/Miniforge3-25.1-0-Linux-x86_64.sh"
+    assert set(part.files) > {part.installer["path"], *part.environment}
+    repodata = json.loads(part.files["channel/noarch/repodata.json"].read_text())
+    assert repodata["packages.conda"]["pip-1-0.conda"]["depends"] == ["python >=3.10"]
+    # Everything is in the cache now: the same again without a server that has it.
+    (folder / "forge").rename(folder / "gone")
+    assert forge.conda_part(installer, packages, mirrors, tmp_path / "cache").environment == part.environment
+
+
+def test_wrong_sum_is_refused_and_not_kept(world: Any, tmp_path: Path) -> None:
+    installer, packages, mirrors, folder = world
+    put(folder, "forge/linux-64/python-1-0.conda", b"pythom")
+    with pytest.raises(Problem, match=r"LW-BUNDLE-030: python-1-0\.conda .* sha256 .*, expected "):
+        forge.conda_part(installer, packages, mirrors, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("*python*"))
+
+
+def test_damaged_cache_is_fetched_again(world: Any, tmp_path: Path) -> None:
+    installer, packages, mirrors, _ = world
+    part = forge.conda_part(installer, packages, mirrors, tmp_path / "cache")
+    part.files[part.environment[0]].write_bytes(b"damaged")
+    part = forge.conda_part(installer, packages, mirrors, tmp_path / "cache")
+    assert part.files[part.environment[0]].read_bytes() == b"python"
+
+
+def test_unreachable_says_who_does_not_answer(world: Any) -> None:
+    installer, packages, mirrors, folder = world
+    (folder / "mini/25.1-0/Miniforge3-25.1-0-Linux-x86_64.sh").unlink()
+    reason = forge.unreachable(installer, packages, mirrors, 5)
+    assert reason.startswith("127.0.0.1:")
+    assert "does not answer (" in reason
+    assert answers("http://127.0.0.1:9/", 2)
+
+
+def test_the_next_address_is_tried(server: tuple[str, Path], tmp_path: Path) -> None:
+    base, folder = server
+    digest = put(folder, "b/x", b"x")
+    put(folder, "a/x", b"y")
+    assert fetch([f"{base}/none", f"{base}/a/x", f"{base}/b/x"], tmp_path / "x", digest).read_bytes() == b"x"
+
+
+def test_mirrored() -> None:
+    assert mirrored("https://a.example/x/y", "https://a.example/", "http://m/z/") == "http://m/z/x/y"
+    assert mirrored("https://b.example/x", "https://a.example/", "http://m") == "https://b.example/x"
+    assert mirrored("https://a.example/x", "https://a.example/", "") == "https://a.example/x"
+
+
+def test_the_committed_lock_is_a_closure_in_order_from_conda_forge_alone() -> None:
+    packages = forge.read_lock(ENV / "stacks/chatglm2/conda-linux-64.yml")
+    names = {package["name"] for package in packages}
+    assert names >= {"python", "pip", "setuptools", "wheel"}
+    for package in packages:
+        assert package["url"] == f"{forge.CONDA_FORGE}{package['subdir']}/{package['url'].rsplit('/', 1)[1]}"
+        assert package["url"].endswith(f"/{package['name']}-{package['version']}-{package['build']}.conda")
+        assert {d.split()[0] for d in package["depends"] if not d.startswith("__")} <= names
+    order = forge.install_order(packages)
+    assert len(order) == len(packages)
+    place = {path.rsplit("/", 1)[1]: index for index, path in enumerate(order)}
+    rank = {p["name"]: place[p["url"].rsplit("/", 1)[1]] for p in packages}
+    for package in packages:
+        assert all(rank[d.split()[0]] < rank[package["name"]] for d in package["depends"] if not d.startswith("__"))
+
+
+def test_the_catalogue_has_the_installer() -> None:
+    assert forge.read_installer(ENV / "catalog/installers.yml")["url"].startswith(forge.MINIFORGE)
+
+
+def test_a_package_without_sum_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "lock.yml").write_text("packages: [{name: x, version: '1', build: '0', subdir: noarch, url: u}]\n")
+    with pytest.raises(Problem, match=r"LW-BUNDLE-010: .*x has no sha256"):
+        forge.read_lock(tmp_path / "lock.yml")
