@@ -29,7 +29,7 @@ develop: $(VENV)/.develop ## Make the virtual environment with all tools for cha
 demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, and let an agent ask the lab
 	$(DEMO) playbooks/demo_up.yml
 	$(DEMO) site.yml
-	$(DEMO) playbooks/demo_ask.yml
+	$(DEMO) playbooks/ask.yml
 
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml

@@ -38,12 +38,23 @@ async def _solve_and_install(channel: Path, prefix: Path, specs: list[str]) -> N
     await rattler.install(records, target_prefix=str(prefix), cache_dir=str(prefix) + ".cache", show_progress=False)
 
 
+def impersonal(record: dict[str, Any]) -> dict[str, Any]:
+    """Return a conda-meta record without the maker's paths, and without sums of files that hold the maker's prefix."""
+    kept = {key: value for key, value in record.items() if key not in FORGOTTEN}
+    for path in kept.get("paths_data", {}).get("paths", []):
+        path.pop("sha256_in_prefix", None)
+        if path.get("path_type") == "unix_python_entry_point":
+            path.pop("sha256", None)
+            path.pop("size_in_bytes", None)
+    return kept
+
+
 def stage(channel: Path, prefix: Path, specs: list[str], series: str) -> None:
     """Install the base environment into `prefix`, then take out of it what would differ from one making to the next."""
     asyncio.run(_solve_and_install(channel, prefix, specs))
     for record in (prefix / "conda-meta").glob("*.json"):
         content = json.loads(record.read_text(encoding="utf-8").replace(str(channel), CHANNEL_NAME))
-        write_whole(record, as_json({key: value for key, value in content.items() if key not in FORGOTTEN}))
+        write_whole(record, as_json(impersonal(content)))
     (prefix / "conda-meta/history").write_text("")
     site = prefix / f"lib/python{series}/site-packages"
     for cache in list(site.rglob("__pycache__")):

@@ -192,8 +192,16 @@ def refuse_overlap(podman: Podman, lab: Lab) -> None:
 
 def ensure_network(settings: Settings, podman: Podman, lab: Lab) -> bool:
     """Make the lab's network; returns whether it was made now."""
-    if podman.ok("network", "exists", lab.name):
-        return False
+    for entry in json.loads(podman("network", "ls", "--format", "json") or "[]"):
+        if entry["name"] == lab.name:
+            subnets = [subnet["subnet"] for subnet in entry.get("subnets") or []]
+            if subnets != [lab.subnet]:
+                raise LabError(
+                    "LW-LAB-045",
+                    f"the network of the lab {lab.name} is there already with {', '.join(subnets)}, and {lab.subnet} "
+                    f"was asked for; take it down first: lab.py down --lab {lab.name}",
+                )
+            return False
     refuse_overlap(podman, lab)
     podman(
         "network", "create", "--subnet", lab.subnet, "--gateway", lab.gateway,
@@ -221,12 +229,24 @@ def run_command(settings: Settings, lab: Lab, host: Host, reference: str) -> lis
     ]  # fmt: skip
 
 
-def wait_until_booted(podman: Podman, container: str) -> None:
-    """Wait for systemd's word that everything has started; raises LW-LAB-047."""
+# A host that was up before may take long to start what was put on it, and can be reached meanwhile.
+BOOTED = """
+state=$(systemctl is-system-running 2>/dev/null)
+case $state in
+    running | degraded) ;;
+    starting) [ "$1" = old ] && systemctl --quiet is-active ssh.service && state=running ;;
+esac
+echo "$state"
+"""
+
+
+def wait_until_booted(podman: Podman, container: str, *, is_new: bool) -> None:
+    """Wait for systemd's word that everything has started, or of an old host that SSH has; raises LW-LAB-047."""
     deadline = time.monotonic() + BOOT_SECONDS
     state = ""
     while time.monotonic() < deadline:
-        state = podman("exec", container, "systemctl", "is-system-running", check=False).strip()
+        age = "new" if is_new else "old"
+        state = podman("exec", container, "sh", "-c", BOOTED, "sh", age, check=False).strip()
         if state in ("running", "degraded"):
             return
         time.sleep(0.2)
@@ -270,7 +290,6 @@ def enrol(podman: Podman, container: str, public_key: str) -> tuple[bool, str]:
 
     Returns whether the host changed, and the host's key as ``ssh-ed25519 AAAA…``.
     """
-    wait_until_booted(podman, container)
     said, host_key = podman("exec", container, "sh", "-c", ENROL, "sh", public_key).strip().splitlines()
     return said == "changed", host_key
 
@@ -303,8 +322,13 @@ def up(settings: Settings, podman: Podman, lab: Lab) -> dict[str, object]:
                 podman("start", lab.container(host))
                 changed = True
         public_key = (folder / "id_ed25519.pub").read_text().strip()
+
+        def reach(host: Host) -> tuple[bool, str]:
+            wait_until_booted(podman, lab.container(host), is_new=host in absent)
+            return enrol(podman, lab.container(host), public_key)
+
         with ThreadPoolExecutor(max_workers=8) as pool:
-            enrolled = list(pool.map(lambda host: enrol(podman, lab.container(host), public_key), lab.hosts))
+            enrolled = list(pool.map(reach, lab.hosts))
         changed = any(host_changed for host_changed, _ in enrolled) or changed
         keys = {host.name: key for host, (_, key) in zip(lab.hosts, enrolled, strict=True)}
         changed = write_if_changed(folder / "known_hosts", known_hosts(lab, keys)) or changed

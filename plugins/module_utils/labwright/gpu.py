@@ -27,7 +27,7 @@ def gpus(host: str, answer: dict[str, Any] | None) -> list[Gpu]:
         said = (answer["stderr"] or answer["stdout"]).strip().splitlines()
         raise Problem(
             "LW-GPU-001",
-            f"{host}: nvidia-smi ended with {answer['rc']}: {said[-1] if said else 'no words'}. Expected a list of GPUs. "
+            f"{host}: nvidia-smi ended with {answer['rc']}: {said[-1] if said else 'no words'}; expected GPUs. "
             f"Mend the driver (a reboot cures a version mismatch after an upgrade), or set lab_device: cpu.",
         )
     found = []

@@ -19,7 +19,7 @@ from hostkit.result import Problem
 
 PREFIX = "lab_"
 # What the plays themselves set on hosts while they run; no wish of a user's.
-INTERNAL = {"lab_plan", "lab_facts", "lab_answers", "lab_subnet", "lab_folder"}
+INTERNAL = {"lab_plan", "lab_answers"}
 
 
 @dataclass(frozen=True)

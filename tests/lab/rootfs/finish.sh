@@ -14,6 +14,9 @@ for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub
     ln -sfn /dev/null "$root/etc/systemd/system/$unit"
 done
 
+# How the root was made is not how its packages are installed later: recommended ones come, as on any Debian.
+printf 'Acquire::Languages "none";\n' > "$root/etc/apt/apt.conf.d/99mmdebstrap"
+
 # Every host makes its own key at its first start; the image carries none.
 cat > "$root/etc/systemd/system/ssh-hostkey.service" <<'UNIT'
 [Unit]
