@@ -91,7 +91,7 @@ def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
         locks.read_locks(lock_files, SERIES), out / "wheels", cache, SERIES, options.torch_index or wheels.TORCH_INDEX
     )
     catalogue = models.read_catalogue(ENV / "catalog/models.yml")
-    found |= models.collect(catalogue, options.model, ROOT, cache)
+    found |= models.collect(catalogue, options.model, ROOT, cache, options.mirror_huggingface)
     for name, (path, digest) in found.items():
         sources[name], digests[name] = path, digest
     conda = {"installer": part.installer, "environment": part.environment, "series": SERIES}
@@ -133,6 +133,7 @@ def parser() -> argparse.ArgumentParser:
         "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"
     )
     one.add_argument("--mirror-conda-forge", default="", metavar="URL", help=f"instead of {forge.CONDA_FORGE}")
+    one.add_argument("--mirror-huggingface", default="", metavar="URL", help=f"instead of {models.HUGGING_FACE}")
     one.add_argument("--mirror-miniforge", default="", metavar="URL", help=f"instead of {forge.MINIFORGE}")
     one.add_argument("--torch-index", default="", metavar="URL", help=f"instead of {wheels.TORCH_INDEX}")
     one.add_argument("--debian-mirror", default="", metavar="URL", help="for --python build; default: apt's own")

@@ -31,9 +31,12 @@ def answers(url: str, timeout: float) -> str:
     return ""
 
 
-def fetch(urls: Sequence[str], target: Path, sha256: str, timeout: float = 60) -> Path:
-    """Return `target`, fetched unless it is there with this sum; nothing with another sum ever gets the name."""
-    if target.is_file() and digest_of(target) == sha256:
+def fetch(urls: Sequence[str], target: Path, sha256: str, hint: str = "", timeout: float = 60) -> Path:
+    """Return `target`, fetched unless it is there with this sum; nothing with another sum ever gets the name.
+
+    An empty sum means that none is known: then what the first address gives is taken, once.
+    """
+    if target.is_file() and sha256 in ("", digest_of(target)):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
@@ -48,12 +51,12 @@ def fetch(urls: Sequence[str], target: Path, sha256: str, timeout: float = 60) -
         except (OSError, ValueError) as error:
             tried.append(f"{url}: {getattr(error, 'reason', None) or error}")
             continue
-        if digest.hexdigest() == sha256:
+        if sha256 in ("", digest.hexdigest()):
             shutil.move(partial, target)
             return target
         tried.append(f"{url}: sha256 {digest.hexdigest()}, expected {sha256}")
     partial.unlink(missing_ok=True)
     raise Problem(
         f"LW-BUNDLE-030: {target.name} could not be fetched. {'; '.join(tried) or 'It has no source.'}. "
-        "Is it reachable from here? A mirror is set with lab_mirrors; without conda-forge, set lab_bundle_source: kit."
+        f"Is it reachable from here? A mirror is set with lab_mirrors.{hint}"
     )

@@ -19,6 +19,7 @@ from kit.problem import Problem
 # Well-known beginnings that a mirror stands for; the locks keep the full addresses.
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge/"
 MINIFORGE = "https://github.com/conda-forge/miniforge/releases/download/"
+HINT = " Without conda-forge, set lab_bundle_source: kit (--source kit)."
 INDEX_KEYS = (
     "name",
     "version",
@@ -87,11 +88,11 @@ def conda_part(
     """Fetch everything (what the cache has is checked, not fetched) and return the Conda part of a bundle."""
     store = cache / "conda-forge"
     name = str(installer["url"]).rsplit("/", 1)[1]
-    files = {f"installers/{name}": fetch([mirrors.apply(installer["url"])], store / name, installer["sha256"])}
+    files = {f"installers/{name}": fetch([mirrors.apply(installer["url"])], store / name, installer["sha256"], HINT)}
     records = {}
     for package in packages:
         path = f"{package['subdir']}/{package['url'].rsplit('/', 1)[1]}"
-        files[f"channel/{path}"] = fetch([mirrors.apply(package["url"])], store / path, package["sha256"])
+        files[f"channel/{path}"] = fetch([mirrors.apply(package["url"])], store / path, package["sha256"], HINT)
         records[path] = {k: package[k] for k in INDEX_KEYS if package.get(k) is not None} | {
             "subdir": package["subdir"]
         }

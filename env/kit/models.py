@@ -8,10 +8,11 @@ from typing import Any
 
 import yaml
 
-from kit.fetch import fetch
+from kit.fetch import fetch, mirrored
 from kit.files import digest_of
 from kit.problem import Problem
 
+HUGGING_FACE = "https://huggingface.co/"
 Found = dict[str, tuple[Path, str]]
 
 
@@ -40,30 +41,33 @@ def from_repository(entry: dict[str, Any], root: Path) -> Found:
     return found
 
 
-def addresses(entry: dict[str, Any], file: dict[str, Any]) -> list[str]:
-    """Return the addresses of a hub model's file: its own `url`, else each source's `files_url` with the path in it."""
+def addresses(entry: dict[str, Any], file: dict[str, Any], mirror: str = "") -> list[str]:
+    """Return the addresses of a hub model's file: its own `url`, else each source's `files_url` with the path in it.
+
+    A file without a known sum may only come from a source that pins the revision.
+    """
     if "url" in file:
         return [str(file["url"])]
-    sources = [s for s in entry.get("sources", []) if isinstance(s, dict) and "files_url" in s]
-    return [str(s["files_url"]).format(path=file["path"], revision=entry.get("revision", "main")) for s in sources]
+    forms = [str(s["files_url"]) for s in entry.get("sources", []) if isinstance(s, dict) and "files_url" in s]
+    usable = [form for form in forms if file.get("sha256") or "{revision}" in form]
+    filled = [form.format(path=file["path"], revision=entry.get("revision", "main")) for form in usable]
+    return [mirrored(url, HUGGING_FACE, mirror) for url in filled]
 
 
-def from_hub(entry: dict[str, Any], cache: Path) -> Found:
-    """Return the files of a hub model, fetched into the cache and checked by their sums."""
+def from_hub(entry: dict[str, Any], cache: Path, mirror: str) -> Found:
+    """Return the files of a hub model, fetched into the cache and checked by the sums that the catalogue has."""
     found: Found = {}
     for file in entry.get("files", []):
-        if not file.get("sha256"):
-            raise Problem(
-                f"LW-BUNDLE-041: the model {entry['name']}: the catalogue has no sha256 for {file['path']}, "
-                "so it cannot be bundled. Add the sum to env/catalog/models.yml."
-            )
         target = cache / "models" / str(entry["name"]) / str(file["path"])
-        path = fetch(addresses(entry, file), target, file["sha256"])
-        found[f"models/{entry['name']}/{file['path']}"] = (path, str(file["sha256"]))
+        # Without a known sum the file counts as it stands at the pinned revision; the manifest gets its own sum.
+        path = fetch(addresses(entry, file, mirror), target, file.get("sha256", ""))
+        found[f"models/{entry['name']}/{file['path']}"] = (path, file.get("sha256") or digest_of(path))
     return found
 
 
-def collect(entries: Iterable[dict[str, Any]], named: Sequence[str], root: Path, cache: Path) -> Found:
+def collect(
+    entries: Iterable[dict[str, Any]], named: Sequence[str], root: Path, cache: Path, mirror: str = ""
+) -> Found:
     """Return bundle path → (file, sha256): every model of the repository, and the hub models that were named."""
     entries = list(entries)
     known = [str(entry["name"]) for entry in entries]
@@ -77,5 +81,5 @@ def collect(entries: Iterable[dict[str, Any]], named: Sequence[str], root: Path,
         if entry.get("bundled"):
             found |= from_repository(entry, root)
         elif entry["name"] in named:
-            found |= from_hub(entry, cache)
+            found |= from_hub(entry, cache, mirror)
     return found

@@ -27,7 +27,8 @@ def entries(tmp_path: Path) -> list[dict[str, Any]]:
             "name": "big",
             "files": [{"path": "w.bin", "sha256": digest(b"weights"), "url": (tmp_path / "hub.bin").as_uri()}],
         },
-        {"name": "unsummed", "files": [{"path": "w.bin", "url": "file:///nowhere"}]},
+        {"name": "unsummed", "files": [{"path": "w.bin", "url": (tmp_path / "hub.bin").as_uri()}]},
+        {"name": "lost", "files": [{"path": "w.bin", "url": (tmp_path / "none").as_uri()}]},
     ]
 
 
@@ -43,13 +44,27 @@ def test_changed_file_of_the_repository_is_named(tmp_path: Path, entries: list[d
         models.collect(entries, [], tmp_path, tmp_path / "cache")
 
 
-def test_unknown_model_and_missing_sum_are_sentences(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
-    with pytest.raises(Problem, match=r"LW-BUNDLE-042: no model is called bigg.*tiny, big, unsummed"):
+def test_a_file_without_known_sum_is_taken_once_and_gets_its_own(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    for _ in range(2):
+        found = models.collect(entries, ["unsummed"], tmp_path, tmp_path / "cache")
+        assert found["models/unsummed/w.bin"][1] == digest(b"weights")
+        (tmp_path / "hub.bin").unlink(missing_ok=True)
+
+
+def test_unknown_model_and_unreachable_source_are_sentences(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    with pytest.raises(Problem, match=r"LW-BUNDLE-042: no model is called bigg.*tiny, big, unsummed, lost"):
         models.collect(entries, ["bigg"], tmp_path, tmp_path / "cache")
-    with pytest.raises(Problem, match=r"LW-BUNDLE-041: the model unsummed: .*w\.bin"):
-        models.collect(entries, ["unsummed"], tmp_path, tmp_path / "cache")
+    with pytest.raises(Problem, match=r"LW-BUNDLE-030: w\.bin could not be fetched"):
+        models.collect(entries, ["lost"], tmp_path, tmp_path / "cache")
 
 
 def test_addresses_come_from_the_sources_with_revision_and_path() -> None:
-    entry = {"revision": "abc", "sources": [{"files_url": "https://hub.example/m/resolve/{revision}/{path}"}, "text"]}
-    assert models.addresses(entry, {"path": "a/b.bin"}) == ["https://hub.example/m/resolve/abc/a/b.bin"]
+    forms = ["https://huggingface.co/m/resolve/{revision}/{path}", "https://other.example/m/{path}"]
+    entry = {"revision": "abc", "sources": [*({"files_url": form} for form in forms), "text"]}
+    hub, other = "https://huggingface.co/m/resolve/abc/a/b.bin", "https://other.example/m/a/b.bin"
+    assert models.addresses(entry, {"path": "a/b.bin", "sha256": "1"}) == [hub, other]
+    # What has no sum comes from where the revision is pinned, or not at all.
+    assert models.addresses(entry, {"path": "a/b.bin"}) == [hub]
+    assert models.addresses(entry, {"path": "a/b.bin"}, "http://mirror/hf") == [
+        "http://mirror/hf/m/resolve/abc/a/b.bin"
+    ]
