@@ -20,7 +20,7 @@ def systemd_word(word: str) -> str:
     literal = word.replace("%", "%%").replace("$", "$$")
     if SAFE.fullmatch(word):
         return literal
-    escaped = literal.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    escaped = literal.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n").replace("\r", "\\r")
     return f'"{escaped}"'
 
 

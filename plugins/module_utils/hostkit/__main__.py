@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -48,6 +49,7 @@ def failure(code: str, message: str) -> dict[str, Any]:
 
 def main(argv: list[str]) -> int:
     """Command line; see the module's text."""
+    os.umask(0o022)  # services run as another user and must read what is made here, whatever root's login says
     try:
         if len(argv) == 2:
             verb, request, check = argv[0], json.loads(Path(argv[1]).read_text(encoding="utf-8")), False

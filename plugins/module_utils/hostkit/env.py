@@ -87,10 +87,10 @@ def files_of(layer: dict[str, Any]) -> list[dict[str, Any]]:
 
 def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
     """Make the layers that are missing; return the id of this making."""
-    if decision.rebuild:
-        shutil.rmtree(prefix)
     store = Path(request["store"])
     paths = {file["sha256"]: fetch.fetch(store, file) for layer in decision.todo for file in files_of(layer)}
+    if decision.rebuild:  # only now: what runs from the old one should not end because a server is away
+        shutil.rmtree(prefix)
     state = State.read(prefix) or State(made=new_id())
     for layer in decision.todo:
         state.in_progress = str(layer["name"])
@@ -154,7 +154,9 @@ def call(argv: list[str], code: str) -> None:
     """Run a command with an environment of ours; its own words go into the error."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
     env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=os.environ.get("HOME", "/root"))
-    done = subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         telling = [line for line in said if "rror" in line] or said[-4:]

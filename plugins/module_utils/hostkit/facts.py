@@ -100,12 +100,20 @@ def numeric(text: str, width: int) -> str:
     return socket.inet_ntop(socket.AF_INET if width == 8 else socket.AF_INET6, raw)
 
 
+def target_of(fd: Path) -> str:
+    """What an open file of a process is; "" where it was closed meanwhile, as a busy server does all the time."""
+    try:
+        return str(fd.readlink())
+    except OSError:
+        return ""
+
+
 def owners_of(inodes: set[str], proc: Path) -> dict[str, str]:
     """The systemd unit of the process that holds each socket."""
     found: dict[str, str] = {}
     for process in proc.glob("[0-9]*"):
         try:
-            held = {str(fd.readlink()) for fd in (process / "fd").iterdir()}
+            held = {target_of(fd) for fd in (process / "fd").iterdir()}
             group = (process / "cgroup").read_text(encoding="utf-8")
         except OSError:  # ended meanwhile, or not ours to read
             continue

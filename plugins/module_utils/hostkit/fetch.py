@@ -48,6 +48,7 @@ def fetch(store: Path, file: dict[str, Any]) -> Path:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
+    resumed = part.exists()
     for attempt in range(1, ATTEMPTS + 1):
         try:
             download(file["url"], part)
@@ -67,6 +68,8 @@ def fetch(store: Path, file: dict[str, Any]) -> Path:
     found = sha256_of(part)
     if found != file["sha256"]:
         part.unlink()
+        if resumed:  # the piece that was there may have been bad, as after a loss of power
+            return fetch(store, file)
         raise Problem(
             "LW-FETCH-003",
             f"{name_of(file)} is not the file that was planned: sha256 {found}, expected {file['sha256']} "

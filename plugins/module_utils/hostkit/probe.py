@@ -12,7 +12,9 @@ s).
 
 from __future__ import annotations
 
+import http.client
 import json
+import math
 import os
 import socket
 import subprocess
@@ -71,17 +73,31 @@ def still_running() -> None:
 def ask(check: dict[str, Any]) -> dict[str, Any]:
     """Ask one question; every way to fail becomes a sentence."""
     begun = time.monotonic()
+    kind = KINDS[check["kind"]]
+    where = str(check.get("url") or (f"{check['host']}:{check['port']}" if "port" in check else check["id"]))
     try:
-        evidence, good = KINDS[check["kind"]](check), True
+        evidence, good = kind(check), True
     except UnexpectedAnswerError as no:
         evidence, good = str(no), False
     except urllib.error.HTTPError as error:
-        evidence, good = f"{error.url} answered {error.code}: {cause(error.read())}", False
+        evidence, good = f"{error.url} answered {error.code}: {cause(body_of(error))}", False
+    except http.client.HTTPException as error:
+        evidence, good = f"{where} broke off in the middle of its answer ({type(error).__name__}: {error})", False
     except (OSError, ValueError) as error:
-        where = check.get("url") or f"{check.get('host')}:{check.get('port')}"
         evidence, good = unreachable(where, error), False
+    except (LookupError, TypeError, AttributeError) as error:
+        words = f"{where} answered something else than was asked ({type(error).__name__}: {error})"
+        evidence, good = f"{words}; is another program there?", False
     latency = round((time.monotonic() - begun) * 1000, 1)
     return {"id": check["id"], "ok": good, "evidence": evidence, "latency_ms": latency}
+
+
+def body_of(error: urllib.error.HTTPError) -> bytes:
+    """The words of an HTTP error, as far as they came."""
+    try:
+        return error.read()
+    except (OSError, http.client.HTTPException):
+        return b"(its answer broke off)"
 
 
 def unreachable(where: str, error: Exception) -> str:
@@ -109,7 +125,7 @@ def cause(body: bytes) -> str:
     return f"{said.get('message', said)}" + (f" ({code}: {real})" if real else "")
 
 
-def http(check: dict[str, Any], path: str, body: dict[str, Any] | None = None, post: bool = False) -> bytes:
+def exchange(check: dict[str, Any], path: str, body: dict[str, Any] | None = None, post: bool = False) -> bytes:
     """One HTTP exchange; the key comes from a file, never from the request."""
     headers = {"Content-Type": "application/json"}
     if check.get("key_file"):
@@ -149,14 +165,14 @@ def unit(check: dict[str, Any]) -> str:
 
 def controller(check: dict[str, Any]) -> str:
     """The controller knows a worker for each planned model."""
-    found = json.loads(http(check, "/list_models", post=True))["models"]
+    found = json.loads(exchange(check, "/list_models", post=True))["models"]
     lacking(check["models"], found)
     return f"registered: {', '.join(sorted(found))}"
 
 
 def registered(check: dict[str, Any]) -> str:
     """As many workers answer the controller as were planned: its `speed` is the sum over live workers, one each."""
-    status = json.loads(http(check, "/worker_get_status", post=True))
+    status = json.loads(exchange(check, "/worker_get_status", post=True))
     if int(status["speed"]) < check["count"]:
         raise UnexpectedAnswerError(f"{status['speed']} of {check['count']} planned workers answer the controller")
     return f"{status['speed']} workers answer, {status['queue_length']} requests wait"
@@ -164,22 +180,22 @@ def registered(check: dict[str, Any]) -> str:
 
 def worker(check: dict[str, Any]) -> str:
     """The worker itself answers with its model's names."""
-    found = json.loads(http(check, "/worker_get_status", post=True))["model_names"]
+    found = json.loads(exchange(check, "/worker_get_status", post=True))["model_names"]
     lacking(check["models"], found)
     return f"serves {', '.join(found)}"
 
 
 def models(check: dict[str, Any]) -> str:
     """The API lists every planned model. Evicts a worker that is starting: ask only when all are up."""
-    found = [one["id"] for one in json.loads(http(check, "/v1/models"))["data"]]
+    found = [one["id"] for one in json.loads(exchange(check, "/v1/models"))["data"]]
     lacking(check["models"], found)
     return f"lists {', '.join(sorted(found))}"
 
 
 def completion(check: dict[str, Any]) -> str:
     """A chat completion with words in it."""
-    said = json.loads(http(check, "/v1/chat/completions", question(check)))
-    text = str(said["choices"][0]["message"]["content"]).strip()
+    said = json.loads(exchange(check, "/v1/chat/completions", question(check)))
+    text = str(said["choices"][0]["message"]["content"] or "").strip()
     if not text:
         raise UnexpectedAnswerError("the model answered nothing")
     return f"{check['model']} said {text[:120]!r}"
@@ -187,8 +203,9 @@ def completion(check: dict[str, Any]) -> str:
 
 def stream(check: dict[str, Any]) -> str:
     """The same, streamed: more than one piece, and the end mark."""
-    raw = http(check, "/v1/chat/completions", {**question(check), "stream": True}).decode("utf-8")
-    pieces = [line[6:] for line in raw.splitlines() if line.startswith("data: ")]
+    raw = exchange(check, "/v1/chat/completions", {**question(check), "stream": True}).decode("utf-8")
+    # Not splitlines(): a model may say U+2028, which is no end of a line here.
+    pieces = [line[6:] for line in map(str.strip, raw.split("\n")) if line.startswith("data: ")]
     if not pieces or pieces[-1] != "[DONE]":
         raise UnexpectedAnswerError(f"the stream broke off after {len(pieces)} pieces: {raw[-200:]!r}")
     parts = [json.loads(piece) for piece in pieces[:-1]]
@@ -214,10 +231,10 @@ def question(check: dict[str, Any]) -> dict[str, Any]:
 
 def embeddings(check: dict[str, Any]) -> str:
     """A vector of numbers that are not all alike."""
-    said = json.loads(http(check, "/v1/embeddings", {"model": check["model"], "input": check["prompt"]}))
+    said = json.loads(exchange(check, "/v1/embeddings", {"model": check["model"], "input": check["prompt"]}))
     vector = said["data"][0]["embedding"]
-    if len(set(vector)) < 2:
-        raise UnexpectedAnswerError(f"the vector has {len(vector)} numbers, all alike")
+    if len(set(vector)) < 2 or not all(map(math.isfinite, vector)):
+        raise UnexpectedAnswerError(f"the vector has {len(vector)} numbers, all alike or not finite")
     return f"{len(vector)} numbers"
 
 

@@ -15,6 +15,9 @@ from typing import Any
 from hostkit import env, fetch, model
 from hostkit.result import Problem, Result
 
+# An environment takes this many times the size of its files: measured 4.6 for the demo's (1228 of 264 MiB), rounded up.
+UNPACKED = 5
+
 
 def run(request: dict[str, Any], check: bool) -> Result:
     """Fetch and verify, or say what would be fetched."""
@@ -24,7 +27,9 @@ def run(request: dict[str, Any], check: bool) -> Result:
     files = needed(request)
     missing = [file for file in files if not fetch.stored(store, file).is_file()]
     size = sum(int(file.get("size") or 0) for file in missing)
-    room(store, size)
+    if size:
+        folders = [Path(one["prefix"]) for one in request.get("environments", [])] or [store]
+        room([(store, size), (folders[0], size * UNPACKED)])
     result = Result(
         changed=bool(missing),
         message=f"{len(missing)} of {len(files)} needed files to take, {size / 1e6:.0f} MB",
@@ -56,16 +61,21 @@ def installed(file: dict[str, Any]) -> bool:
         return False
 
 
-def room(store: Path, size: int) -> None:
-    """Refuse early when the downloads alone would fill the disk."""
-    place = next(path for path in (store, *store.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if size > free:
-        raise Problem(
-            "LW-FETCH-004",
-            f"{size / 1e6:.0f} MB are to be taken into {store}, and {place} has {free / 1e6:.0f} MB free. "
-            f"Make room, or set lab_store to a folder on a larger disk.",
-        )
+def room(needs: list[tuple[Path, int]]) -> None:
+    """Refuse early when downloads and what is made of them would not fit; ``needs`` are folders with bytes."""
+    by_disk: dict[int, tuple[Path, int]] = {}
+    for folder, size in needs:
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        disk = place.stat().st_dev
+        by_disk[disk] = (place, size + by_disk.get(disk, (place, 0))[1])
+    for place, size in by_disk.values():
+        free = shutil.disk_usage(place).free
+        if size > free:
+            raise Problem(
+                "LW-FETCH-004",
+                f"{place} has {free / 1e6:.0f} MB free, and {size / 1e6:.0f} MB are needed there, downloads and what "
+                f"is made of them together. Make room, or set lab_root and lab_store to folders on a larger disk.",
+            )
 
 
 def forget(store: Path, check: bool) -> Result:

@@ -49,7 +49,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
 def present(folder: Path) -> dict[str, str]:
     """Text of each file below ``folder``, by its name there; compiled Python is nobody's concern."""
     files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    return {path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8", errors="replace") for path in files}
+    return {path.relative_to(folder).as_posix(): path.read_bytes().decode("utf-8", "replace") for path in files}
 
 
 def everything(folder: Path, wanted: dict[str, str]) -> list[Path]:
@@ -87,6 +87,8 @@ def permit(path: Path, request: dict[str, Any]) -> None:
     """Set owner, group and mode (POSIX only)."""
     if sys.platform == "win32":
         return
-    if request.get("owner") and request.get("group"):
-        shutil.chown(path, request["owner"], request["group"])
+    if request.get("owner"):
+        shutil.chown(path, user=request["owner"])
+    if request.get("group"):
+        shutil.chown(path, group=request["group"])
     path.chmod(mode_of(path, request))

@@ -102,8 +102,7 @@ def manifest_of(bundle: Path) -> dict[str, Any]:
             f"no readable manifest at {path} ({error}). Make the bundle with `ansible-playbook playbooks/bundle.yml`, "
             f"or leave lab_bundle_url empty to let hosts fetch from the internet.",
         ) from error
-    if found.get("format") != 1:
-        raise Problem(
-            "LW-BUNDLE-002", f"{path} has format {found.get('format')!r}; expected 1. Make it again with this version."
-        )
+    number = found.get("format") if isinstance(found, dict) else None
+    if number != 1:
+        raise Problem("LW-BUNDLE-002", f"{path} has format {number!r}; expected 1. Make it again with this version.")
     return dict(found)

@@ -10,7 +10,7 @@ from hostkit.result import Problem
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU; memory in MiB."""
+    """One NVIDIA GPU; memory in MiB, 0 where the driver does not say (it shares the host's memory)."""
 
     uuid: str
     name: str
@@ -35,5 +35,11 @@ def gpus(host: str, answer: dict[str, Any] | None) -> list[Gpu]:
         cells = [cell.strip() for cell in line.split(",")]
         if len(cells) >= 7:
             _index, uuid, name, memory, _used, driver, capability = cells[:7]
-            found.append(Gpu(uuid, name, int(memory), driver, capability))
+            found.append(Gpu(uuid, name, int(memory) if memory.isdigit() else 0, driver, capability))
+    if not found:
+        raise Problem(
+            "LW-GPU-001",
+            f"{host}: nvidia-smi named no GPU ({answer['stdout'].strip() or 'no words'}); expected at least one. "
+            f"Mend the driver or the machine, or set lab_device: cpu.",
+        )
     return found

@@ -125,19 +125,26 @@ def serve(plan: Plan, host: Host, facts: dict[str, Any], catalogue: Catalogue) -
                 "LW-PLAN-003",
                 f"{host.name}: no model {one['name']!r} in the catalogue; expected one of {known}. Set lab_models.",
             )
+    names = [name for one in wished for name in (one["name"], *one["aliases"])]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise Problem(
+            "LW-PLAN-010",
+            f"{host.name}: lab_models names {twice[0]} twice; expected each name and alias once on a host.",
+        )
     if not wished:
         if {"controller", "api"} & set(plan.duties):
             plan.because("stack", FRONTEND, "the host serves no model: FastChat's controller and API need no torch")
             plan.environments["serving"] = environment(host, catalogue, catalogue.stacks[FRONTEND], "cpu", plan)
         return
-    names = {str(catalogue.models[one["name"]]["stack"]) for one in wished}
-    if len(names) > 1:
+    stacks = {str(catalogue.models[one["name"]]["stack"]) for one in wished}
+    if len(stacks) > 1:
         raise Problem(
             "LW-PLAN-004",
-            f"{host.name}: its models need different stacks ({', '.join(sorted(names))}); one host serves one stack. "
+            f"{host.name}: its models need different stacks ({', '.join(sorted(stacks))}); one host serves one stack. "
             f"Put the models on different hosts.",
         )
-    stack = catalogue.stacks[names.pop()]
+    stack = catalogue.stacks[stacks.pop()]
     plan.because("stack", stack.name, f"{', '.join(one['name'] for one in wished)}: {stack.why}")
     device, tag = device_of(host, facts, stack, plan)
     plan.environments["serving"] = environment(host, catalogue, stack, tag, plan)
@@ -322,6 +329,12 @@ def check_ports(host: Host, plan: Plan, facts: dict[str, Any]) -> None:
     twice = sorted({port for port in plan.ports if plan.ports.count(port) > 1})
     if twice:
         raise Problem("LW-PLAN-008", f"{host.name}: port {twice[0]} is planned twice; change lab_*_port on this host.")
+    if max(plan.ports, default=0) > 65535:
+        raise Problem(
+            "LW-PLAN-011",
+            f"{host.name}: its last worker would have the port {max(plan.ports)}; expected at most 65535. "
+            f"Set a lower lab_worker_port.",
+        )
     for socket in facts.get("listening", []):
         ours = str(socket["unit"]).startswith(UNIT_PREFIX)
         everywhere = ipaddress.ip_address(socket["address"]).is_unspecified

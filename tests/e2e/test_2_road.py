@@ -1,0 +1,163 @@
+"""The road, on the same hosts: check, interrupted runs, the run, the second run, faults, removal. In this order."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+
+import pytest
+from e2e_lab import HOSTS, Lab, known_tasks
+
+WORKER = "labwright-worker-labwright-demo.service"
+
+
+def test_check_mode_on_fresh_hosts_does_not_fail_and_changes_nothing(lab: Lab, fresh: dict[str, set[str]]) -> None:
+    run = lab.play("site.yml", "--check", "--diff")
+    assert run.status == 0
+    assert all(run.recap[host]["failed"] == 0 for host in HOSTS)
+    assert lab.snapshots() == fresh
+
+
+@pytest.mark.parametrize(
+    ("task", "program"),
+    [
+        ("Run the installer", "tar|labwright/conda|installer"),
+        ("Make the environment up to torch", "pip install|conda install"),
+        ("Bring the model's files or remove it|Bring the model's files or remove them", ""),
+    ],
+)
+def test_a_run_killed_in_the_middle_is_survived(lab: Lab, task: str, program: str) -> None:
+    run = lab.start("site.yml")
+    assert run.stdout is not None
+    for line in run.stdout:
+        if line.startswith("TASK") and re.search(task, line):
+            break
+    else:
+        pytest.fail(f"the run never came to {task!r}")
+    # Let the host begin with it, then pull the plug on both ends: the control node, and what runs on the host.
+    deadline = time.monotonic() + 60
+    while program and time.monotonic() < deadline:
+        if lab.ssh("e2e-w1", f"pgrep -f '{program}' | grep -vw $$ || true"):
+            break
+    os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    lab.ssh(
+        "e2e-w1", "pkill -KILL -f hostkit-; pkill -KILL -f 'pip install'; pkill -KILL -f 'conda'; true", check=False
+    )
+
+
+def test_the_next_run_converges_and_the_agent_gets_an_answer(lab: Lab) -> None:
+    run = lab.play("site.yml")
+    assert run.status == 0, lab.verdict()
+    verdict = lab.verdict()
+    assert verdict["ok"]
+    ids = {check["id"] for check in verdict["checks"]}
+    assert {
+        "service.labwright-controller", "service.labwright-api", "service.labwright-worker-labwright-demo",
+        "controller.workers", "controller.each_worker", "worker.labwright-demo", "api.models",
+        "api.completion.labwright-demo", "api.stream.labwright-demo", "api.embeddings.labwright-demo", "agent.answer",
+    } == ids  # fmt: skip
+
+
+def test_the_second_run_changes_nothing(lab: Lab) -> None:
+    run = lab.play("site.yml")
+    assert run.status == 0
+    assert run.changed() == 0
+
+
+def test_check_mode_on_converged_hosts_reports_no_change(lab: Lab) -> None:
+    run = lab.play("site.yml", "--check", "--diff")
+    assert run.status == 0
+    assert run.changed() == 0
+
+
+@pytest.mark.parametrize("task", known_tasks(), ids=lambda task: str(task["id"]))
+def test_the_agent_answers_every_task_with_code_that_ran(lab: Lab, task: dict[str, object]) -> None:
+    text = str(task["task"]).replace("{n}", str(task.get("example", "")))
+    raw = lab.ssh("e2e-ctl", f"/opt/labwright/bin/labwright-agent assistant --json --task {json.dumps(text)}")
+    said = json.loads(raw.splitlines()[-1])
+    assert said["verdict"] == "answered"
+    assert said["exit_code"] == 0
+    assert re.fullmatch(str(task["output"]), said["output"]), said["output"]
+
+
+def test_the_conversation_is_shown_to_people(lab: Lab) -> None:
+    run = lab.play("playbooks/ask.yml", task="Print the first 10 prime numbers.")
+    assert run.status == 0
+    for part in ("Print the first 10 prime numbers.", "```python", "29]", "TERMINATE", "answered"):
+        assert part in run.text
+
+
+def test_a_task_that_the_model_does_not_know_is_not_called_answered(lab: Lab) -> None:
+    raw = lab.ssh("e2e-ctl", "/opt/labwright/bin/labwright-agent assistant --json --task 'Write a novel.'", check=False)
+    assert json.loads(raw.splitlines()[-1])["verdict"] != "answered"
+
+
+@pytest.mark.parametrize("host", ["e2e-w1", "e2e-w2"])
+def test_a_killed_worker_comes_back_without_a_hand(lab: Lab, host: str) -> None:
+    before = int(lab.ssh(host, f"systemctl show -P NRestarts {WORKER}"))
+    lab.ssh(host, f"systemctl kill -s KILL --kill-whom=main {WORKER}")
+    meanwhile = lab.play("playbooks/verify.yml")
+    assert meanwhile.status == 0 or not lab.verdict()["ok"]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and lab.play("playbooks/verify.yml").status != 0:
+        time.sleep(2)
+    verdict = lab.verdict()
+    assert verdict["ok"]
+    mine = next(check for check in verdict["checks"] if check["host"] == host and check["id"].startswith("service."))
+    assert f"restarts {before + 1}" in mine["evidence"]
+
+
+def test_a_controller_that_was_killed_gets_its_workers_back(lab: Lab) -> None:
+    lab.ssh("e2e-ctl", "systemctl kill -s KILL --kill-whom=main labwright-controller.service")
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and lab.play("playbooks/verify.yml").status != 0:
+        time.sleep(2)
+    assert lab.verdict()["ok"]
+
+
+@pytest.mark.parametrize("host", ["e2e-w1", "e2e-ctl"])
+def test_a_host_that_was_rebooted_serves_again(lab: Lab, host: str) -> None:
+    first = lab.ssh(host, "stat -c %Y /proc/1; systemctl --no-block reboot; true").splitlines()[0]
+    deadline = time.monotonic() + 240
+    while time.monotonic() < deadline:
+        if lab.ssh(host, "stat -c %Y /proc/1", check=False) not in ("", first):
+            break
+        time.sleep(1)
+    while time.monotonic() < deadline and lab.play("playbooks/verify.yml").status != 0:
+        time.sleep(2)
+    assert lab.verdict()["ok"]
+
+
+def test_what_somebody_changed_by_hand_is_found_and_put_right(lab: Lab) -> None:
+    prefix = "/opt/labwright/envs/frontend"
+    lab.ssh("e2e-ctl", f"{prefix}/bin/python -m pip uninstall -q -y --root-user-action=ignore shortuuid")
+    run = lab.play(
+        "playbooks/preflight.yml", "playbooks/services.yml", "playbooks/verify.yml", "--limit", "e2e-ctl,localhost"
+    )
+    assert "shortuuid" in run.text
+    assert lab.ssh("e2e-ctl", f"{prefix}/bin/python -c 'import shortuuid; print(shortuuid.__name__)'") == "shortuuid"
+
+
+def test_the_model_learns_again_from_its_script(lab: Lab) -> None:
+    """Training is what made the stored files: the same script, in the lab's own environment, still learns."""
+    pytest.skip("placeholder")
+
+
+def test_logs_are_bounded_and_without_keys(lab: Lab) -> None:
+    assert "SystemMaxUse=200M" in lab.ssh("e2e-w1", "cat /etc/systemd/journald@labwright.conf")
+    assert lab.ssh("e2e-w1", f"journalctl --namespace=labwright -q -n 5 -u {WORKER}")
+    assert lab.ssh("e2e-w1", "find / -xdev -name 'model_worker_*.log'") == ""
+
+
+def test_remove_takes_everything_away_and_only_that(lab: Lab, fresh: dict[str, set[str]]) -> None:
+    assert lab.play("playbooks/remove.yml").status == 0
+    after = lab.snapshots()
+    assert {host: after[host] - fresh[host] for host in HOSTS} == {host: set() for host in HOSTS}
+    assert {host: fresh[host] - after[host] for host in HOSTS} == {host: set() for host in HOSTS}
+    again = lab.play("playbooks/remove.yml")
+    assert again.status == 0
+    assert again.changed() == 0

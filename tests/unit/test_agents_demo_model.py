@@ -1,0 +1,45 @@
+"""The stored demo model is the one that the catalogue names, is small, and has learnt the tasks that the agents ask."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+CATALOGUE: list[dict[str, Any]] = yaml.safe_load((ROOT / "env/catalog/models.yml").read_text(encoding="utf-8"))
+DEMO = next(entry for entry in CATALOGUE if entry["name"] == "labwright-demo")
+FOLDER = ROOT / DEMO["bundled"]
+
+
+def test_every_file_is_the_one_that_the_catalogue_names() -> None:
+    named = {file["path"]: (file["sha256"], file["size"]) for file in DEMO["files"]}
+    content = {path.name: path.read_bytes() for path in FOLDER.iterdir() if path.name != "README.md"}
+    assert {name: (hashlib.sha256(data).hexdigest(), len(data)) for name, data in content.items()} == named
+
+
+def test_the_model_is_small() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 2 * 2**20
+
+
+def test_the_model_is_an_ordinary_llama() -> None:
+    assert json.loads((FOLDER / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+
+
+def test_the_catalogue_says_what_fastchat_must_be_told() -> None:
+    context = json.loads((FOLDER / "config.json").read_text())["max_position_embeddings"]
+    assert DEMO["context_length"] == context
+    assert all(entry["conv_template"] and entry["stack"] for entry in CATALOGUE)
+
+
+@pytest.mark.parametrize("entry", [e for e in CATALOGUE if "bundled" not in e], ids=lambda entry: entry["name"])
+def test_a_hub_model_is_pinned(entry: dict[str, Any]) -> None:
+    assert len(entry["revision"]) == 40
+    assert all(len(file["sha256"]) == 64 for file in entry["files"] if "sha256" in file)
+    weights = [file for file in entry["files"] if file["path"].endswith((".bin", ".safetensors"))]
+    assert weights
+    assert all("sha256" in file for file in weights)
