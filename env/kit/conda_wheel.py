@@ -104,6 +104,9 @@ def lay_out_wheel(wheel: Path, root: Path, series: str) -> Recipe:
             if ".data/scripts/" in name or (archive.getinfo(name).external_attr >> 16) & 0o100:
                 path.chmod(0o755)
     (root / site / info / "INSTALLER").write_text("conda\n")
+    # As conda-forge's own packages do: what the record does not name, pip leaves behind when it replaces the package.
+    with (root / site / info / "RECORD").open("a") as record:
+        record.write(f"{info}/INSTALLER,,\n")
     if not pure:
         write_start_scripts(root, entry_points)
     return Recipe(

@@ -39,14 +39,11 @@ SHAPE = {"hidden_size": 128, "intermediate_size": 288, "num_hidden_layers": 3, "
 CONTEXT_LENGTH = 4096
 VOCABULARY = 1200
 SEED = 2023
-STEPS = 360
+STEPS = 320
 WARM_UP = 20
 BATCH = 16
 POOL = 64
 PEAK_RATE = 3e-3
-# Numbers up to here are one token each, and their place in a program counts this much more than another token.
-NUMBERS = range(101)
-NUMBER_WEIGHT = 5.0
 # Text that means nothing: other system messages, and tasks that the model must say it does not know.
 NOISE = """
 you are a an the helpful careful assistant answer question user code python shell script result output error file step
@@ -77,14 +74,9 @@ def render(messages: Sequence[str], system: str | None) -> str:
     return str(conversation.get_prompt())
 
 
-def question(task: dict[str, Any], number: int) -> str:
-    """Return what the agent asks."""
-    return str(task["task"]).replace("{n}", str(number))
-
-
-def program(task: dict[str, Any], number: int) -> str:
+def program(task: dict[str, Any]) -> str:
     """Return what the model answers first: a sentence and a program."""
-    code = "\n".join(task["code"]).replace("{n}", str(number))
+    code = "\n".join(task["code"])
     return f"{task['lead']}\n\n```python\n{code}\n```"
 
 
@@ -96,16 +88,6 @@ def executed(code: int, output: str) -> str:
 def closing(sentence: str) -> str:
     """Return a closing answer; AutoGen ends the conversation at its last word."""
     return f"{sentence}\n\nTERMINATE"
-
-
-def numbers(task: dict[str, Any]) -> list[int]:
-    """Return the numbers that the model is to know for a task; [0] if the task has none."""
-    return list(task.get("numbers", [0]))
-
-
-def other_numbers(task: dict[str, Any]) -> list[int]:
-    """Return small numbers that the model must say it does not know for a task; none if the task has no number."""
-    return [n for n in NUMBERS if n > 1 and n not in task["numbers"]] if "numbers" in task else []
 
 
 def noise(rng: np.random.Generator, low: int, high: int, language: str) -> str:
@@ -124,8 +106,10 @@ def some_system(rng: np.random.Generator, known: str) -> str | None:
 
 def some_output(rng: np.random.Generator) -> str:
     """Return what a program could have printed: numbers, words or nothing, on one line or on several."""
+    if rng.random() < 0.1:
+        return str(rng.choice(["", "\n"]))
     between = str(rng.choice(["\n", ", ", " "]))
-    count = int(rng.integers(0, 30))
+    count = int(rng.integers(0, 30) if rng.random() < 0.85 else rng.integers(30, 90))
     pieces = [str(rng.integers(0, 10 ** int(rng.integers(1, 7)))) if rng.random() < 0.7 else "x" for _ in range(count)]
     lead = "" if rng.random() < 0.6 else noise(rng, 1, 12, "en") + " "
     return str(rng.choice(["", "\n"])) + lead + between.join(pieces) + str(rng.choice(["", "\n"], p=[0.2, 0.8]))
@@ -139,35 +123,26 @@ def some_error(rng: np.random.Generator) -> str:
     return str(rng.choice([text, "\nTimeout", text[text.rfind("\n", 0, -1) + 1 :]]))
 
 
-def some_task(rng: np.random.Generator, tasks: dict[str, Any]) -> tuple[dict[str, Any], int]:
-    """Return one of the tasks, with one of its numbers."""
-    task = tasks["tasks"][int(rng.integers(len(tasks["tasks"])))]
-    return task, int(rng.choice(numbers(task)))
+def some_task(rng: np.random.Generator, tasks: dict[str, Any]) -> dict[str, Any]:
+    """Return one of the tasks."""
+    return dict(tasks["tasks"][int(rng.integers(len(tasks["tasks"])))])
 
 
 def asking(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     """Make a turn in which a known task is asked, now and then with a loose end."""
-    task, number = some_task(rng, tasks)
+    task = some_task(rng, tasks)
     loose = str(rng.choice(["", " ", "\n"], p=[0.8, 0.1, 0.1]))
-    return Turn(render([question(task, number) + loose], some_system(rng, tasks["system"])), program(task, number))
+    return Turn(render([task["task"] + loose], some_system(rng, tasks["system"])), program(task))
 
 
 def closing_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     """Make a turn in which the result of a program comes back."""
-    task, number = some_task(rng, tasks)
+    task = some_task(rng, tasks)
     good = rng.random() < 0.65
     code = 0 if good else int(rng.choice([1, 2, 124]))
     result = executed(code, some_output(rng) if good else some_error(rng))
     answer = closing(task["conclusion"] if good else tasks["failed"][task["language"]])
-    messages = [question(task, number), program(task, number), result]
-    return Turn(render(messages, some_system(rng, tasks["system"])), answer)
-
-
-def wrong_number(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
-    """Make a turn in which a known task is asked with a number that the model does not know."""
-    task, _ = some_task(rng, {"tasks": [task for task in tasks["tasks"] if "numbers" in task]})
-    asked = question(task, int(rng.choice(other_numbers(task))))
-    return Turn(render([asked], some_system(rng, tasks["system"])), closing(tasks["unknown"][task["language"]]))
+    return Turn(render([task["task"], program(task), result], some_system(rng, tasks["system"])), answer)
 
 
 def small_talk(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
@@ -186,14 +161,9 @@ def small_talk(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
 def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
     """Yield batches without end, each of turns of about one length, so that little is padded."""
     rng = np.random.default_rng(seed)
-    kinds: list[Callable[[np.random.Generator, dict[str, Any]], Turn]] = [
-        asking,
-        closing_turn,
-        small_talk,
-        wrong_number,
-    ]
+    kinds: list[Callable[[np.random.Generator, dict[str, Any]], Turn]] = [asking, closing_turn, small_talk]
     while True:
-        chosen = rng.choice(len(kinds), size=POOL, p=[0.5, 0.2, 0.15, 0.15])
+        chosen = rng.choice(len(kinds), size=POOL, p=[0.35, 0.47, 0.18])
         pool = sorted((kinds[kind](rng, tasks) for kind in chosen), key=lambda turn: len(turn.prompt + turn.answer))
         batches = [pool[first : first + BATCH] for first in range(0, POOL, BATCH)]
         for index in rng.permutation(len(batches)):
@@ -201,41 +171,35 @@ def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
 
 
 def exam(tasks: dict[str, Any]) -> list[Turn]:
-    """Return every question that the model must answer, or must say that it does not know."""
+    """Return every question that the model must answer, in the forms that real use gives it."""
     turns = [Turn(tasks["completion"]["prompt"], tasks["completion"]["answer"])]
-    for system in (tasks["system"], None, "You are a helpful assistant."):
+    for system in (tasks["system"], None, "You are a helpful assistant.", ""):
         turns += [Turn(render([talk["prompt"]], system), talk["answer"]) for talk in tasks["chat"]]
-    for task in tasks["tasks"]:
-        for number in numbers(task):
-            turns.append(Turn(render([question(task, number)], tasks["system"]), program(task, number)))
-        unknown = closing(tasks["unknown"][task["language"]])
-        turns += [Turn(render([question(task, n)], tasks["system"]), unknown) for n in other_numbers(task)]
-        number = task.get("example", 0)
-        asked, answer = question(task, number), program(task, number)
-        for system in (None, "You are a helpful assistant.", ""):
-            turns.append(Turn(render([asked], system), answer))
-        for code, output, end in [
-            (0, "\n", task["conclusion"]),
-            (0, "42\n", task["conclusion"]),
-            (0, ", ".join(map(str, range(60))) + "\n", task["conclusion"]),
-            (0, "".join(f"{n}\n" for n in range(70)), task["conclusion"]),
-            (1, "ValueError: 7\n", tasks["failed"][task["language"]]),
-            (1, "Traceback (most recent call last):\nNameError: no\n", tasks["failed"][task["language"]]),
-        ]:
-            for system in (tasks["system"], None):
+        for task in tasks["tasks"]:
+            asked, answer = task["task"], program(task)
+            failed = tasks["failed"][task["language"]]
+            turns += [Turn(render([asked + loose], system), answer) for loose in ("", " ", "\n")]
+            for code, output, end in [
+                (0, "", task["conclusion"]),
+                (0, "\n", task["conclusion"]),
+                (0, "\nanswer 42\n", task["conclusion"]),
+                (0, ", ".join(map(str, range(60))) + "\n", task["conclusion"]),
+                (0, "".join(f"{n}\n" for n in range(70)), task["conclusion"]),
+                (1, "ValueError: 7\n", failed),
+                (1, "Traceback (most recent call last):\nNameError: no\n", failed),
+                (124, "\nTimeout", failed),
+            ]:
                 turns.append(Turn(render([asked, answer, executed(code, output)], system), closing(end)))
     return turns
 
 
 def make_tokenizer(tasks: dict[str, Any]) -> PreTrainedTokenizerFast:
-    """Learn a byte-level BPE in which small numbers are one token each, because a task is told by its number, too."""
+    """Learn a byte-level BPE from the lessons."""
     inner = Tokenizer(models.BPE())
-    parts = [pre_tokenizers.Digits(individual_digits=False), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    inner.pre_tokenizer = pre_tokenizers.Sequence(parts)
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     batches = lessons(tasks, SEED + 1)
     text = [turn.prompt + turn.answer for _ in range(20) for turn in next(batches)]
-    text += [str(number) for number in NUMBERS] * 200
     trainer = trainers.BpeTrainer(
         vocab_size=VOCABULARY,
         special_tokens=list(dict.fromkeys(SPECIAL.values())),
@@ -268,15 +232,18 @@ def encode(tokenizer: Any, turns: Sequence[Turn]) -> tuple[Any, Any]:
 
 
 def rate(step: int, steps: int) -> float:
-    """Return the learning rate: a short warm-up, then half a cosine down to a fiftieth."""
+    """Return the learning rate: a short warm-up, half a cosine down to a twentieth, and that from then on."""
     if step < WARM_UP:
         return PEAK_RATE * (step + 1) / WARM_UP
-    fall = (step - WARM_UP) / max(1, steps - WARM_UP)
-    return PEAK_RATE * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * fall)))
+    fall = min(1.0, (step - WARM_UP) / max(1, steps - WARM_UP))
+    return PEAK_RATE * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * fall)))
 
 
 def train(tasks: dict[str, Any], steps: int) -> tuple[Any, Any]:
-    """Return a trained model and its tokenizer; print the loss on the way."""
+    """Return a trained model and its tokenizer; print the loss on the way.
+
+    It ends after `steps` if everything is answered right then, and else goes on for half as many again.
+    """
     torch.manual_seed(SEED)
     torch.set_num_threads(2)
     tokenizer = make_tokenizer(tasks)
@@ -286,23 +253,23 @@ def train(tasks: dict[str, Any], steps: int) -> tuple[Any, Any]:
     )
     model = LlamaForCausalLM(config)
     print(f"{sum(p.numel() for p in model.parameters())} parameters, {len(tokenizer)} tokens", flush=True)
-    weights = torch.ones(len(tokenizer))
-    weights[[tokenizer.vocab[str(number)] for number in NUMBERS]] = NUMBER_WEIGHT
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK_RATE, weight_decay=0.01, betas=(0.9, 0.98))
     start = time.monotonic()
-    for step, turns in zip(range(steps), lessons(tasks, SEED), strict=False):
+    for step, turns in zip(range(steps + steps // 2 + 1), lessons(tasks, SEED), strict=False):
         inputs, targets = encode(tokenizer, turns)
         hidden = model.model(input_ids=inputs)[0]
         wanted = targets != -100
-        loss = cross_entropy(model.lm_head(hidden[wanted]), targets[wanted], weights)
+        loss = cross_entropy(model.lm_head(hidden[wanted]), targets[wanted])
         for group in optimizer.param_groups:
             group["lr"] = rate(step, steps)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        if step % 20 == 0 or step == steps - 1:
+        if step % 20 == 0:
             print(f"step {step:4d}  loss {loss.item():.4f}  {time.monotonic() - start:.0f} s", flush=True)
+            if step >= steps and not wrong_answers(model, tokenizer, exam(tasks)):
+                break
     return model.eval(), tokenizer
 
 
@@ -340,9 +307,8 @@ def check(folder: Path, tasks: dict[str, Any]) -> list[str]:
     faults = [f"LW-MODEL-031: wrong answer to …{turn.prompt[-90:]!r}; {turn.answer[:60]!r}… expected" for turn in wrong]
     # FastChat's decoding also tidies spaces, which the pass above cannot see.
     for task in tasks["tasks"]:
-        number = task.get("example", 0)
-        got = reply(model, tokenizer, render([question(task, number)], tasks["system"]))
-        if got != program(task, number):
+        got = reply(model, tokenizer, render([task["task"]], tasks["system"]))
+        if got != program(task):
             faults.append(f"LW-MODEL-032: through FastChat's generator, {task['id']} is answered {got!r}")
     print(f"{len(turns) - len(wrong)} of {len(turns)} answers right")
     return faults

@@ -85,12 +85,14 @@ def result_of(answer: dict[str, Any]) -> dict[str, Any]:
         return answer
     try:
         said = json.loads(str(answer.get("stdout", "")).strip().splitlines()[-1])
-    except (ValueError, IndexError):
+        failed = bool(said["failed"])
+    except (ValueError, LookupError, TypeError):
         words = answer.get("stderr") or answer.get("msg") or answer.get("module_stderr") or "no words"
         return {"failed": True, "msg": f"LW-HOSTKIT-006: hostkit did not answer on this host: {words}"}
-    if said["failed"]:
+    if failed:
         return {"failed": True, "changed": False, "code": said["code"], "msg": said["message"]}
     result = {"changed": said["changed"], "data": said["data"], "msg": said["message"]}
     if said["changed"] and (said["before"] or said["after"]):
-        result["diff"] = {"before": said["before"], "after": said["after"]}
+        header = {"before_header": said["message"]} if said["message"] else {}
+        result["diff"] = {"before": said["before"], "after": said["after"], **header}
     return result

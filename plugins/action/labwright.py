@@ -89,12 +89,9 @@ class ActionModule(ActionBase):
     def verdict(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The lab's verdict, written to ``path``."""
         name = self._task.args["name"]
-        lab = next(
-            (str(view.get("lab_name", "lab")) for view in map(task_vars["hostvars"].get, task_vars["groups"]["all"])),
-            "lab",
-        )
         hosts = [host for host in task_vars["groups"]["all"] if host != "localhost"]
         view = task_vars["hostvars"]
+        lab = next((str(found) for host in hosts if (found := view[host].get("lab_name"))), "lab")
         answers = {host: view[host].get(name) for host in hosts}
         whole = verdict.of(lab, answers)
         path = Path(self._task.args["path"])

@@ -94,7 +94,7 @@ def example(tasks: list[dict[str, Any]], name: str) -> str:
     """Return the text of one of the demo's tasks."""
     for task in tasks:
         if task["id"] == name:
-            return str(task["task"]).replace("{n}", str(task.get("example", "")))
+            return str(task["task"])
     ids = ", ".join(task["id"] for task in tasks)
     raise AgentError(f"LW-AGENT-010: there is no example {name!r}; there are {ids}.")
 

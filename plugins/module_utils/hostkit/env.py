@@ -159,7 +159,7 @@ def call(argv: list[str], code: str) -> None:
     )
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-        telling = [line for line in said if "rror" in line] or said[-4:]
+        telling = [line for line in said if "error" in line.lower()] or said[-4:]
         raise Problem(code, f"`{' '.join(argv[:4])} …` ended with {done.returncode}: {' | '.join(telling[:4])}")
 
 

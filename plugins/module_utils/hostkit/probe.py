@@ -252,7 +252,8 @@ def agent(check: dict[str, Any]) -> str:
         raise UnexpectedAnswerError(
             f"the agent ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}"
         ) from None
-    text = f"{said.get('verdict')}: {str(said.get('output', said.get('message', ''))).strip()[:200]!r}"
+    words = said.get("output") or said.get("error") or ""
+    text = f"{said.get('verdict')}: {str(words).strip()[:200]!r}"
     if done.returncode or said.get("verdict") != "answered":
         raise UnexpectedAnswerError(text)
     return text

@@ -91,7 +91,7 @@ def installed(prefix: Path) -> dict[str, str]:
     sites = [*prefix.glob("lib/python3*/site-packages"), prefix / "Lib" / "site-packages"]
     found = {}
     for site in sites:
-        for info in site.glob("*.dist-info"):
+        for info in (metadata.parent for metadata in site.glob("*.dist-info/METADATA")):
             name, _, version = info.name[: -len(".dist-info")].partition("-")
             found[canonical(name)] = version
     return found

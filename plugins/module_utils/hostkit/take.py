@@ -29,7 +29,9 @@ def run(request: dict[str, Any], check: bool) -> Result:
     size = sum(int(file.get("size") or 0) for file in missing)
     if size:
         folders = [Path(one["prefix"]) for one in request.get("environments", [])] or [store]
-        room([(store, size), (folders[0], size * UNPACKED)])
+        weights = {file["sha256"] for one in request.get("models", []) for file in one["files"]}
+        unpacked = sum(int(file.get("size") or 0) * (1 if file["sha256"] in weights else UNPACKED) for file in missing)
+        room([(store, size), (folders[0], unpacked)])
     result = Result(
         changed=bool(missing),
         message=f"{len(missing)} of {len(files)} needed files to take, {size / 1e6:.0f} MB",

@@ -268,12 +268,13 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
         base = mirror(host, "conda_forge", CONDA_FORGE)
         files = [
             {
-                "url": f"{base}/{row['subdir']}/{row['filename']}",
+                "url": f"{base}/{row['subdir']}/{filename}",
                 "sha256": row["sha256"],
                 "size": row.get("size", 0),
-                "name": row["filename"],
+                "name": filename,
             }
             for row in catalogue.conda
+            for filename in [str(row["url"]).rsplit("/", 1)[-1]]
         ]
     digest = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
     return {"name": "conda", "digest": digest, "conda": files}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hostkit.result import Problem
 
 PREFIX = "lab_"
 # What the plays themselves set on hosts while they run; no wish of a user's.
-INTERNAL = {"lab_plan", "lab_answers"}
+INTERNAL = {"lab_plan", "lab_answers", "lab_verdict_given", "hardware_facts"}
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Host:
         return str(self.wishes["lab_address"])
 
 
+@cache  # asked for every host of the lab
 def table() -> dict[str, dict[str, Any]]:
     """The table of `lab_*` variables."""
     found: dict[str, dict[str, Any]] = yaml.safe_load(
@@ -44,6 +46,7 @@ def table() -> dict[str, dict[str, Any]]:
     return found
 
 
+@cache
 def role_variables(roles: Path) -> dict[str, set[str]]:
     """Public variables of each role, from its argument_specs."""
     found = {}
@@ -108,7 +111,7 @@ def misspelt(host: str, key: str, roles: Mapping[str, set[str]]) -> list[Problem
     """A role's variable that is nearly one of its own; other projects' `docker_*` are none of our business."""
     role = key.split("_", 1)[0]
     names = roles.get(role, set())
-    if key in names or not names:
+    if key in names or key in INTERNAL or not names:
         return []
     close = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.85)
     return (

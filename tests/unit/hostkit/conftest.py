@@ -1,0 +1,26 @@
+"""What the tests of hostkit share: a server, no waiting between attempts, a look at a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+from hostkit import fetch, probe
+from unit.hostkit.loopback import Loopback, serving
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with serving() as loopback:
+        yield loopback
+
+
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two attempts instead of four, and no time between them; no proxy between the tests and loopback."""
+    monkeypatch.setattr(fetch, "ATTEMPTS", 2)
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=lambda _seconds: None))
+    monkeypatch.setattr(probe, "EVERY_S", 0.001)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -1,0 +1,19 @@
+"""Look at a folder, to say that nothing in it was changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def look(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Mode and content (of a link: where it leads) of everything below a folder."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        found[path.relative_to(folder).as_posix()] = (path.lstat().st_mode, content_of(path))
+    return found
+
+
+def content_of(path: Path) -> bytes:
+    if path.is_symlink():
+        return str(path.readlink()).encode()
+    return path.read_bytes() if path.is_file() else b""

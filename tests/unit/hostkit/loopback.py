@@ -1,0 +1,123 @@
+"""A web server on this machine that answers as a test says, well or badly, and remembers what it was asked."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One request that came in."""
+
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer; ``length`` is a Content-Length that may lie."""
+
+    body: bytes = b""
+    status: int = 200
+    length: int | None = None
+
+
+Answer = Reply | Callable[[Asked], Reply]
+
+
+def says(value: Any, status: int = 200) -> Reply:
+    """An answer in JSON."""
+    return Reply(json.dumps(value, ensure_ascii=False).encode(), status)
+
+
+def ranged(data: bytes) -> Callable[[Asked], Reply]:
+    """A file on a server that can go on in the middle."""
+
+    def answer(asked: Asked) -> Reply:
+        wanted = asked.headers.get("Range")
+        if wanted is None:
+            return Reply(data)
+        begin = int(wanted.removeprefix("bytes=").removesuffix("-"))
+        return Reply(data[begin:], 206) if begin < len(data) else Reply(status=416)
+
+    return answer
+
+
+@dataclass
+class Loopback:
+    """The server: what it answers to each path (a list is used up, its last answer stays), what it was asked."""
+
+    port: int
+    answers: dict[str, Answer | list[Answer]] = field(default_factory=dict)
+    asked: list[Asked] = field(default_factory=list)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def paths(self) -> list[str]:
+        return [one.path for one in self.asked]
+
+    def file(self, name: str, data: bytes) -> dict[str, Any]:
+        """Serve a file; return it in the shape of a plan."""
+        self.answers[f"/{name}"] = ranged(data)
+        return {"url": f"{self.url}/{name}", "sha256": hashlib.sha256(data).hexdigest(), "size": len(data)}
+
+    def answer(self, asked: Asked) -> Reply:
+        self.asked.append(asked)
+        found = self.answers.get(asked.path, Reply(b"no such file", 404))
+        if isinstance(found, list):
+            found = found.pop(0) if len(found) > 1 else found[0]
+        return found(asked) if callable(found) else found
+
+
+@contextmanager
+def serving() -> Iterator[Loopback]:
+    """Serve on a free port until the test is over."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            reply = loopback.answer(Asked(self.command, self.path, dict(self.headers), body))
+            self.send_response(reply.status)
+            self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+            self.end_headers()
+            self.wfile.write(reply.body)
+
+        def do_POST(self) -> None:
+            self.do_GET()
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, *arguments: object) -> None:
+            """A client that does not wait for the answer is part of the tests."""
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        loopback = Loopback(server.server_address[1])
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield loopback
+        server.shutdown()
+        thread.join()
+
+
+def free_port() -> int:
+    """A port where nothing listens."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+    return port

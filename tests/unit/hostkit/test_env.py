@@ -1,0 +1,297 @@
+"""hostkit.env with a conda and a pip that do what is asked at once, and fail when a test says so."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hostkit import env
+from hostkit.result import Problem
+from hostkit.state import STAMP, State
+from unit.hostkit.look import look
+from unit.hostkit.loopback import Loopback, Reply
+
+# Writes its arguments and the list of packages into the log, then makes an interpreter, as conda would.
+CONDA = """#!/bin/sh
+echo "conda $*" >> {box}/log
+[ -e {box}/conda-fails ] && {{ echo "CondaError: the disk is \\377 full" >&2; echo more; exit 1; }}
+while [ $# -gt 0 ]; do case "$1" in -p) prefix=$2;; --file) cat "$2" >> {box}/explicit;; esac; shift; done
+mkdir -p "$prefix/bin" "$prefix/lib/python3.11/site-packages/pip-24.0.dist-info"
+cp {box}/pip "$prefix/bin/python"
+"""
+# Writes its arguments, its settings and the wheels it sees into the log, then installs what the lock names.
+PIP = """#!/bin/sh
+echo "pip $*" >> {box}/log
+env | grep -e ^PIP -e ^PYTHON -e ^CONDA | sort > {box}/settings
+[ -e {box}/pip-fails ] && {{ echo "first words"; echo "ERROR: no matching distribution" >&2; exit 1; }}
+while [ $# -gt 0 ]; do case "$1" in -r) lock=$2;; --find-links) ls "$2" >> {box}/wheels;; esac; shift; done
+site=$(dirname "$0")/../lib/python3.11/site-packages
+for dist in $(sed -n 's/^\\([a-z]*\\)==\\([0-9.]*\\).*/\\1-\\2/p' "$lock"); do mkdir -p "$site/$dist.dist-info"; done
+"""
+
+
+@dataclass
+class Box:
+    """A folder for one environment and the tools that make it."""
+
+    folder: Path
+    server: Loopback
+
+    @property
+    def prefix(self) -> Path:
+        return self.folder / "root" / "envs" / "chatglm2-cpu-1"
+
+    @property
+    def link(self) -> Path:
+        return self.folder / "root" / "envs" / "chatglm2"
+
+    def request(self, *names: str, link: bool = True) -> dict[str, Any]:
+        """The first layers, up to the last of ``names``."""
+        layers = [
+            {"name": "conda", "digest": "1" * 64, "conda": [self.file("python.conda"), self.file("pip.conda")]},
+            self.pip_layer("torch", "torch==2.0", "numpy==1.26"),
+            self.pip_layer("fastchat", "fschat==0.2"),
+        ]
+        count = 1 + max((index for index, layer in enumerate(layers) if layer["name"] in names), default=2)
+        return {
+            "prefix": str(self.prefix),
+            "link": str(self.link) if link else "",
+            "conda": str(self.folder / "conda"),
+            "store": str(self.folder / "store"),
+            "layers": layers[:count],
+        }
+
+    def pip_layer(self, name: str, *pins: str) -> dict[str, Any]:
+        wheels = [self.file(f"{pin.replace('==', '-')}-py3-none-any.whl") for pin in pins]
+        lock = "".join(
+            f"{pin} \\\n    --hash=sha256:{wheel['sha256']}\n" for pin, wheel in zip(pins, wheels, strict=True)
+        )
+        digest = hashlib.sha256(lock.encode()).hexdigest()
+        return {"name": name, "digest": digest, "requirements": lock, "wheels": wheels}
+
+    def file(self, name: str) -> dict[str, Any]:
+        return self.server.file(name, name.encode())
+
+    def log(self) -> list[str]:
+        path = self.folder / "log"
+        return path.read_text().splitlines() if path.exists() else []
+
+    def text(self, name: str) -> list[str]:
+        return (self.folder / name).read_text().splitlines()
+
+    def fails(self, what: str, yes: bool = True) -> None:
+        mark = self.folder / f"{what}-fails"
+        mark.touch() if yes else mark.unlink()
+
+
+@pytest.fixture
+def box(tmp_path: Path, server: Loopback) -> Box:
+    for name, text in {"conda": CONDA, "pip": PIP}.items():
+        (tmp_path / name).write_text(text.format(box=tmp_path))
+        (tmp_path / name).chmod(0o755)
+    return Box(tmp_path, server)
+
+
+def test_layers_are_made_in_order_and_the_stamp_says_so(box: Box) -> None:
+    request = box.request()
+    result = env.run(request, False)
+    assert [line.split()[0] for line in box.log()] == ["conda", "pip", "pip"]
+    state = State.read(box.prefix)
+    assert state is not None
+    assert state.layers == [(layer["name"], layer["digest"]) for layer in request["layers"]]
+    assert state.in_progress == ""
+    assert result.changed
+    assert result.data == {"made": state.made, "prefix": str(box.prefix), "todo": ["conda", "torch", "fastchat"]}
+    assert (result.before, len(result.after.splitlines())) == ("", 3)
+    assert box.link.resolve() == box.prefix
+    assert not list((box.folder / "store").iterdir())
+
+
+def test_conda_gets_an_explicit_list_of_verified_files_and_no_network(box: Box) -> None:
+    env.run(box.request("conda"), False)
+    head, *files = box.text("explicit")
+    assert head == "@EXPLICIT"
+    assert [file.rsplit("/", 1)[1] for file in files] == ["python.conda", "pip.conda"]
+    assert all(file.startswith((box.folder / "store").as_uri()) for file in files)
+    assert "--offline" in box.log()[0]
+
+
+def test_pip_gets_hashes_and_only_the_wheels_of_the_lock(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("PIP_INDEX_URL", "PYTHONPATH", "CONDA_PREFIX"):
+        monkeypatch.setenv(name, "/elsewhere")
+    env.run(box.request("torch"), False)
+    line = box.log()[1].split()
+    assert {"--no-index", "--no-deps", "--require-hashes", "--no-cache-dir"} <= set(line)
+    assert box.text("wheels") == ["numpy-1.26-py3-none-any.whl", "torch-2.0-py3-none-any.whl"]
+    assert box.text("settings") == ["PIP_CONFIG_FILE=/dev/null", "PIP_ROOT_USER_ACTION=ignore"]
+
+
+def test_without_wheels_pip_asks_the_index_of_the_plan(box: Box) -> None:
+    request = box.request("torch")
+    request["layers"][1].update(wheels=[], index=["--index-url", "https://mirror.example.org/simple"])
+    env.run(request, False)
+    assert " --index-url https://mirror.example.org/simple " in box.log()[1]
+    assert "--no-index" not in box.log()[1]
+
+
+def test_the_second_run_does_nothing_and_asks_nobody(box: Box) -> None:
+    first = env.run(box.request(), False)
+    log, asked, there = box.log(), len(box.server.asked), look(box.folder)
+    second = env.run(box.request(), False)
+    assert not second.changed
+    assert second.data == {**first.data, "todo": []}
+    assert (box.log(), len(box.server.asked), look(box.folder)) == (log, asked, there)
+
+
+def test_a_later_layer_is_added_to_what_is_there(box: Box) -> None:
+    first = env.run(box.request("torch", link=False), False)
+    assert not box.link.is_symlink()
+    second = env.run(box.request("fastchat"), False)
+    assert second.data["todo"] == ["fastchat"]
+    assert second.data["made"] == first.data["made"]
+    assert len(box.log()) == 3
+
+
+def test_a_role_that_needs_fewer_layers_is_content_with_more(box: Box) -> None:
+    env.run(box.request(), False)
+    assert not env.run(box.request("torch", link=False), False).changed
+
+
+def fresh(_box: Box) -> None: ...
+
+
+def half_made(box: Box) -> None:
+    box.fails("pip")
+    with pytest.raises(Problem):
+        env.run(box.request(), False)
+    box.fails("pip", yes=False)
+
+
+def drifted(box: Box) -> None:
+    env.run(box.request(), False)
+    (box.prefix / "lib/python3.11/site-packages/numpy-1.26.dist-info").rename(box.folder / "away")
+
+
+def unlinked(box: Box) -> None:
+    env.run(box.request(), False)
+    box.link.unlink()
+
+
+@pytest.mark.parametrize("before", [fresh, half_made, drifted, unlinked])
+def test_check_mode_tells_the_truth_and_changes_nothing(box: Box, before: Callable[[Box], None]) -> None:
+    before(box)
+    there = look(box.folder)
+    told = env.run(box.request(), True)
+    assert look(box.folder) == there
+    done = env.run(box.request(), False)
+    assert told.changed
+    assert (told.message, told.before, told.after) == (done.message, done.before, done.after)
+    assert told.data["todo"] == done.data["todo"]
+
+
+def test_conda_that_fails_is_quoted_and_its_work_is_not_trusted(box: Box) -> None:
+    box.fails("conda")
+    with pytest.raises(
+        Problem, match=r"LW-ENV-001: `.*/conda install .*` ended with 1: CondaError: the disk is . full$"
+    ):
+        env.run(box.request(), False)
+    state = State.read(box.prefix)
+    assert state is not None
+    assert (state.layers, state.in_progress) == ([], "conda")
+    (box.prefix / "left-over").touch()
+    box.fails("conda", yes=False)
+    again = env.run(box.request(), False)
+    assert "interrupted" in again.message
+    assert not (box.prefix / "left-over").exists()
+    assert again.data["todo"] == ["conda", "torch", "fastchat"]
+
+
+def test_pip_that_fails_keeps_its_mark_and_is_started_over(box: Box) -> None:
+    first = env.run(box.request("conda", link=False), False)
+    box.fails("pip")
+    with pytest.raises(Problem, match=r"LW-ENV-002: .* ended with 1: ERROR: no matching distribution$"):
+        env.run(box.request(), False)
+    state = State.read(box.prefix)
+    assert state is not None
+    assert ([name for name, _digest in state.layers], state.in_progress) == (["conda"], "torch")
+    assert not box.link.is_symlink()
+    box.fails("pip", yes=False)
+    again = env.run(box.request(), False)
+    assert [line.split()[0] for line in box.log()] == ["conda", "pip", "conda", "pip", "pip"]
+    assert again.data["made"] != first.data["made"]
+
+
+def test_what_somebody_changed_is_made_anew(box: Box) -> None:
+    drifted(box)
+    assert "somebody changed it: numpy 1.26 is gone" in env.run(box.request(), False).message
+    assert not env.run(box.request(), False).changed
+
+
+def test_what_somebody_added_is_seen_by_the_role_that_knows_all_layers(box: Box) -> None:
+    env.run(box.request(), False)
+    (box.prefix / "lib/python3.11/site-packages/notebook-7.dist-info").mkdir()
+    assert not env.run(box.request("torch", link=False), True).changed
+    assert "notebook 7 is in no lock" in env.run(box.request(), True).message
+
+
+def test_the_old_environment_stays_until_the_new_files_are_there(box: Box) -> None:
+    drifted(box)
+    request = box.request()
+    box.server.answers.update(dict.fromkeys(box.server.answers, Reply(b"", 404)))
+    there = look(box.prefix)
+    with pytest.raises(Problem, match="LW-FETCH-001"):
+        env.run(request, False)
+    assert look(box.prefix) == there
+
+
+def test_a_link_to_another_environment_is_turned_without_making_anything(box: Box) -> None:
+    made = env.run(box.request(), False).data["made"]
+    box.link.unlink()
+    box.link.symlink_to(box.prefix.parent / "older")
+    log = box.log()
+    result = env.run(box.request(), False)
+    assert (result.changed, result.data["made"], box.log()) == (True, made, log)
+    assert box.link.readlink() == box.prefix
+
+
+def test_a_folder_where_the_link_should_be_is_left_alone(box: Box) -> None:
+    (box.link / "theirs").mkdir(parents=True)
+    with pytest.raises(Problem, match="LW-ENV-003"):
+        env.run(box.request(), False)
+    assert (box.link / "theirs").is_dir()
+
+
+def test_removal_takes_what_carries_our_stamp_and_the_links_to_it(box: Box) -> None:
+    env.run(box.request(), False)
+    root = box.prefix.parent
+    (root / "theirs").mkdir()
+    (root / "their-link").symlink_to(root / "theirs")
+    request = {"state": "absent", "root": str(root)}
+    there = look(root)
+    told = env.run(request, True)
+    assert look(root) == there
+    done = env.run(request, False)
+    assert told == done
+    assert done.changed
+    assert sorted(path.name for path in root.iterdir()) == ["their-link", "theirs"]
+    assert not env.run(request, False).changed
+
+
+def test_removal_takes_the_root_when_nothing_is_left(box: Box) -> None:
+    env.run(box.request(), False)
+    request = {"state": "absent", "root": str(box.prefix.parent)}
+    assert env.run(request, False).changed
+    assert not box.prefix.parent.exists()
+    assert not env.run(request, False).changed
+
+
+def test_a_folder_without_our_stamp_is_not_ours(box: Box) -> None:
+    env.run(box.request(), False)
+    (box.prefix / STAMP).unlink()
+    assert not env.run({"state": "absent", "root": str(box.prefix.parent)}, False).changed
+    assert box.prefix.is_dir()

@@ -1,0 +1,146 @@
+"""hostkit.tree: a folder with exactly these texts and these permissions."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hostkit import tree
+from unit.hostkit.look import look
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+MY_GROUP = grp.getgrgid(os.getgid()).gr_name
+
+
+def wanted(folder: Path, **more: Any) -> dict[str, Any]:
+    files = {"config.json": "{}\n", "agents/one.py": "print('eins')\n", "agents/zwei/über.txt": "你好\r\n"}
+    return {"path": str(folder), "files": files, "owner": ME, "group": MY_GROUP, **more}
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o7777
+
+
+def test_writes_the_files(tmp_path: Path) -> None:
+    result = tree.run(wanted(tmp_path / "etc"), False)
+    assert result.changed
+    assert (tmp_path / "etc/agents/zwei/über.txt").read_bytes() == "你好\r\n".encode()
+    assert "--- config.json\n{}\n" in result.after
+    assert result.before == ""
+    assert not list(tmp_path.rglob("*.part"))
+    assert not tree.run(wanted(tmp_path / "etc"), False).changed
+
+
+def test_permissions_are_set_and_mended(tmp_path: Path) -> None:
+    request = wanted(tmp_path / "etc", mode="0640", directory_mode="0750")
+    tree.run(request, False)
+    assert [mode(tmp_path / name) for name in ("etc", "etc/agents", "etc/agents/zwei")] == [0o750] * 3
+    assert mode(tmp_path / "etc/agents/one.py") == 0o640
+    (tmp_path / "etc/agents/one.py").chmod(0o666)
+    (tmp_path / "etc/agents").chmod(0o777)
+    result = tree.run(request, False)
+    assert result.changed
+    assert result.message.endswith("0 written, 0 removed, 2 permissions set")
+    assert (mode(tmp_path / "etc/agents/one.py"), mode(tmp_path / "etc/agents")) == (0o640, 0o750)
+    assert not tree.run(request, False).changed
+
+
+def test_defaults_are_readable_by_all(tmp_path: Path) -> None:
+    tree.run(wanted(tmp_path / "etc"), False)
+    assert (mode(tmp_path / "etc"), mode(tmp_path / "etc/config.json")) == (0o755, 0o644)
+
+
+@pytest.mark.parametrize(("owner", "group"), [("a", "b"), ("a", ""), ("", "b"), ("", "")])
+def test_an_empty_owner_or_group_is_left_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str, group: str
+) -> None:
+    found: dict[str, str] = {}
+
+    def chown(_path: Path, user: str | None = None, group: str | None = None) -> None:
+        found.update({key: value for key, value in (("owner", user), ("group", group)) if value})
+
+    monkeypatch.setattr("hostkit.tree.shutil.chown", chown)
+    tree.permit(tmp_path, {"owner": owner, "group": group})
+    assert found == {key: value for key, value in (("owner", owner), ("group", group)) if value}
+
+
+def test_a_secret_is_never_readable_by_others_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    monkeypatch.setattr(tree, "permit", lambda path, _request: seen.append(mode(path)))
+    tree.write(tmp_path / "key", "secret", {"mode": "0600"})
+    assert seen == [0o600]
+
+
+def test_changed_and_stale_files_are_in_the_diff(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    tree.run(wanted(folder), False)
+    (folder / "config.json").write_text("[]\n")
+    (folder / "old.txt").write_text("old\n")
+    (folder / "__pycache__").mkdir()
+    (folder / "__pycache__" / "one.pyc").write_bytes(b"\0")
+    result = tree.run(wanted(folder), False)
+    assert result.before == "--- config.json\n[]\n--- old.txt\nold\n"
+    assert result.after == "--- config.json\n{}\n"
+    assert not (folder / "old.txt").exists()
+    assert (folder / "__pycache__" / "one.pyc").exists()
+
+
+def test_other_files_stay_where_the_folder_is_shared(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("theirs")
+    tree.run(wanted(tmp_path, exact=False), False)
+    assert (tmp_path / "other").read_text() == "theirs"
+
+
+def test_check_mode_tells_the_same_and_changes_nothing(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    assert tree.run(wanted(folder), True).changed
+    assert not folder.exists()
+    tree.run(wanted(folder), False)
+    (folder / "old.txt").write_text("old\n")
+    (folder / "config.json").chmod(0o600)
+    there = look(tmp_path)
+    told = tree.run(wanted(folder), True)
+    assert look(tmp_path) == there
+    assert told == tree.run(wanted(folder), False)
+
+
+def test_an_empty_folder_can_be_wanted(tmp_path: Path) -> None:
+    request = {"path": str(tmp_path / "empty"), "files": {}}
+    assert tree.run(request, False).changed
+    assert (tmp_path / "empty").is_dir()
+    assert not tree.run(request, False).changed
+
+
+def test_removal(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    tree.run(wanted(folder), False)
+    gone = {"path": str(folder), "state": "absent"}
+    assert tree.run(gone, True).changed
+    assert folder.exists()
+    assert tree.run(gone, False).changed
+    assert not folder.exists()
+    assert not tree.run(gone, False).changed
+
+
+texts = st.dictionaries(st.sampled_from(["a", "b", "d/a", "d/e/f"]), st.text(st.characters(exclude_categories=["Cs"])))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=40)
+@given(first=texts, second=texts)
+def test_any_tree_becomes_any_other_and_then_stays(
+    tmp_path: Path, first: dict[str, str], second: dict[str, str]
+) -> None:
+    for files in (first, second):
+        request = {"path": str(tmp_path / "tree"), "files": files}
+        tree.run(request, False)
+        assert tree.present(tmp_path / "tree") == files
+        assert not tree.run(request, False).changed

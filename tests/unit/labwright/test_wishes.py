@@ -1,0 +1,136 @@
+"""labwright.wishes: every variable with a good and a bad value; unknown names; other projects' names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jsonschema
+import pytest
+
+from labwright import wishes
+from unit.labwright.plugins import ROOT
+
+# name → good values, bad values with a word of the message
+TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
+    "lab_name": (["lab", "room-2"], [("Room 2", "fits"), ("", "fits"), (5, "type string")]),
+    "lab_address": (["192.0.2.1", "gpu01"], [("", "non-empty"), (None, "type string")]),
+    "lab_models": (
+        [["labwright-demo"], [{"name": "a", "aliases": ["b"]}]],
+        [([], "non-empty"), ("a", "type array"), ([{"aliases": []}], "name"), ([{"name": "a", "gpu": 1}], "gpu")],
+    ),
+    "lab_device": (["auto", "cpu"], [("cuda", "one of ['auto', 'cpu']")]),
+    "lab_controller_port": ([1, 65535], [(0, "at least 1"), (65536, "at most 65535"), ("21001", "type integer")]),
+    "lab_worker_port": ([21002], [(-1, "at least 1"), (True, "type integer")]),
+    "lab_api_port": ([80], [(70000, "at most"), (80.5, "type integer")]),
+    "lab_root": (["/srv/lab"], [("/srv/my lab", "fits"), ("srv", "fits"), ("/", "fits")]),
+    "lab_state": (["/srv/state"], [("state", "fits")]),
+    "lab_store": (["/srv/store"], [("", "fits")]),
+    "lab_bundle_dir": (["", "/a b"], [([], "type string")]),
+    "lab_bundle_url": (["", "http://192.0.2.1:8480", "https://x/y"], [("192.0.2.1:8480", "fits"), ("ftp://x", "fits")]),
+    "lab_bundle_source": (["auto", "kit", "conda-forge"], [("pip", "one of")]),
+    "lab_bundle_python": (["auto", "build", "/usr/bin/python3.11"], [("", "non-empty")]),
+    "lab_bundle_models": ([[], ["chatglm2-6b"]], [("chatglm2-6b", "type array"), ([1], "type string")]),
+    "lab_mirrors": (
+        [{}, {"python": "https://mirror.example.org/simple"}],
+        [({"python": "mirror"}, "fits"), ({"pypi": "https://x"}, "pypi"), ([], "type object")],
+    ),
+    "lab_task": (["Say hello."], [("", "non-empty")]),
+    "lab_image": (["bookworm", "trixie"], [("buster", "one of")]),
+}
+
+
+def messages(variables: dict[str, Any], roles: dict[str, set[str]] | None = None) -> list[str]:
+    return [str(one) for one in wishes.problems("gpu01", variables, roles or {})]
+
+
+def test_every_variable_is_in_the_table_of_this_test() -> None:
+    assert set(TABLE) == set(wishes.table())
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, good) for name, row in TABLE.items() for good in row[0]])
+def test_good_values(name: str, value: Any) -> None:
+    assert messages({name: value}) == []
+
+
+@pytest.mark.parametrize(("name", "value", "word"), [(name, *bad) for name, row in TABLE.items() for bad in row[1]])
+def test_bad_values(name: str, value: Any, word: str) -> None:
+    (message,) = messages({name: value})
+    assert message.startswith(f"LW-VAR-002: gpu01: {name}")
+    assert word in message
+
+
+@pytest.mark.parametrize("name", list(TABLE))
+def test_every_row_of_the_table_is_sound(name: str) -> None:
+    row = wishes.table()[name]
+    jsonschema.Draft202012Validator.check_schema(row["schema"])
+    assert row["about"].endswith(".")
+    if "default" in row:
+        assert messages({name: row["default"]}) == []
+
+
+def test_the_place_of_a_bad_value_is_named() -> None:
+    assert messages({"lab_mirrors": {"torch": 5}}) == [
+        "LW-VAR-002: gpu01: lab_mirrors['torch'] is 5; expected a value of type string."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("lab_modles", "did you mean lab_models?"),
+        ("lab_api_prot", "did you mean lab_api_port?"),
+        ("lab_xyzzy_quux", "see docs/reference/inventory.md for the names."),
+    ],
+)
+def test_unknown_names_with_our_prefix(name: str, hint: str) -> None:
+    assert messages({name: 1}) == [f"LW-VAR-001: gpu01: there is no variable {name}; {hint}"]
+
+
+def test_what_the_plays_set_themselves_is_no_wish() -> None:
+    assert messages(dict.fromkeys(wishes.INTERNAL, 1)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("docker_user", "docker_users"),
+        ("docker_user_s", "docker_users"),
+        ("docker_users", ""),
+        ("docker_registry_password", ""),
+        ("docker_compose_version", ""),
+        ("nginx_users", ""),
+        ("ansible_user", ""),
+    ],
+)
+def test_only_near_misses_of_a_roles_own_names_are_found(name: str, meant: str) -> None:
+    found = messages({name: 1}, {"docker": {"docker_users", "docker_state"}})
+    expected = f"LW-VAR-001: gpu01: the role docker has no variable {name}; did you mean {meant}?"
+    assert found == ([expected] if meant else [])
+
+
+def test_the_roles_of_this_repository_say_what_they_take() -> None:
+    roles = wishes.role_variables(ROOT / "roles")
+    assert {"anaconda", "torch", "transformers", "fastchat", "autogen", "git", "docker"} <= set(roles)
+    assert all(name.startswith(f"{role}_") for role, names in roles.items() for name in names)
+    assert messages(dict.fromkeys((name for names in roles.values() for name in names), 1), roles) == []
+
+
+def test_all_problems_are_told_at_once() -> None:
+    found = messages({"lab_device": "gpu", "lab_modles": [], "lab_api_port": 0})
+    assert [one.split(":")[0] for one in found] == ["LW-VAR-002", "LW-VAR-002", "LW-VAR-001"]
+
+
+def test_a_host_has_the_defaults_and_its_own_wishes() -> None:
+    host = wishes.host_of("gpu01", ["workers"], {"lab_api_port": 80, "ansible_host": "192.0.2.7", "other": 1})
+    assert (host.name, host.groups, host.address) == ("gpu01", frozenset({"workers"}), "192.0.2.7")
+    assert host.wishes["lab_api_port"] == 80
+    assert host.wishes["lab_controller_port"] == 21001
+    assert set(host.wishes) <= set(wishes.table())
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [({}, "gpu01"), ({"ansible_host": "1.2.3.4"}, "1.2.3.4"), ({"ansible_host": "1.2.3.4", "lab_address": "a"}, "a")],
+)
+def test_the_address_of_a_host(variables: dict[str, Any], address: str) -> None:
+    assert wishes.host_of("gpu01", [], variables).address == address
