@@ -57,12 +57,15 @@ class ActionModule(ActionBase):
         if found:
             lines = list(dict.fromkeys(str(one) for one in found))
             return {"failed": True, "changed": False, "code": found[0].code, "msg": "\n".join(lines)}
+        fleet = self.fleet(task_vars)
+        for folder in {self.bundle(host) for host in fleet}:
+            plan.check_wishes(fleet, catalog.load(ROOT / "env", folder))
         return {"changed": False, "msg": f"{len(hosts)} hosts, no unknown or wrong variable"}
 
-    def plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """This host's plan."""
+    def fleet(self, task_vars: dict[str, Any]) -> list[wishes.Host]:
+        """Every host's wishes."""
         groups = task_vars["groups"]
-        fleet = [
+        return [
             wishes.host_of(
                 host,
                 (name for name, members in groups.items() if host in members),
@@ -71,10 +74,16 @@ class ActionModule(ActionBase):
             for host in groups["all"]
             if host != "localhost"
         ]
+
+    def bundle(self, host: wishes.Host) -> Path | None:
+        """The folder of the bundle that a host takes from; None where it fetches from the internet."""
+        return Path(host.wishes["lab_bundle_dir"]) if host.wishes["lab_bundle_url"] else None
+
+    def plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """This host's plan."""
+        fleet = self.fleet(task_vars)
         own = next(host for host in fleet if host.name == task_vars["inventory_hostname"])
-        folder = own.wishes["lab_bundle_dir"] if own.wishes["lab_bundle_url"] else ""
-        catalogue = catalog.load(ROOT / "env", Path(folder) if folder else None)
-        made = plan.make(own.name, fleet, self._task.args["facts"], catalogue)
+        made = plan.make(own.name, fleet, self._task.args["facts"], catalog.load(ROOT / "env", self.bundle(own)))
         return {
             "changed": False,
             "msg": [f"{row['choice']}: {row['value']}, because {row['because']}" for row in made.explain],

@@ -115,16 +115,28 @@ def served(fleet: Sequence[Host]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def serve(plan: Plan, host: Host, facts: dict[str, Any], catalogue: Catalogue) -> None:
-    """The serving environment, the models and the workers."""
-    wished = wished_models(host)
-    for one in wished:
+def known_models(host: Host, catalogue: Catalogue) -> None:
+    """Refuse a model that the catalogue does not know."""
+    for one in wished_models(host):
         if one["name"] not in catalogue.models:
             known = ", ".join(sorted(catalogue.models))
             raise Problem(
                 "LW-PLAN-003",
                 f"{host.name}: no model {one['name']!r} in the catalogue; expected one of {known}. Set lab_models.",
             )
+
+
+def check_wishes(fleet: Sequence[Host], catalogue: Catalogue) -> None:
+    """What can be refused without asking any host: the topology, and models that nobody knows."""
+    for host in fleet:
+        topology(Plan(host.name, host.address), host, fleet)
+        known_models(host, catalogue)
+
+
+def serve(plan: Plan, host: Host, facts: dict[str, Any], catalogue: Catalogue) -> None:
+    """The serving environment, the models and the workers."""
+    known_models(host, catalogue)
+    wished = wished_models(host)
     names = [name for one in wished for name in (one["name"], *one["aliases"])]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
