@@ -1,7 +1,7 @@
 """Train the demo model: a very small LLaMA that really answers the demo's tasks.
 
-`python env/models/train.py OUT` trains from nothing, with a fixed seed, on two cores in about two minutes, and exits 1
-if the model did not learn. `python env/models/train.py --check DIR` asks a model for every answer that it should know,
+`python env/models/train.py OUT` trains from nothing, with a fixed seed, in a few minutes on two cores, and exits 1 if
+the model did not learn. `python env/models/train.py --check DIR` asks a model for every answer that it should know,
 as FastChat would ask. Both run in the environment of the chatglm2 stack (torch, transformers, fastchat). Tasks and
 answers are those of agents/labwright_agents/tasks.json.
 """
@@ -328,7 +328,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         model.half().save_pretrained(options.folder, safe_serialization=True)
         tokenizer.save_pretrained(options.folder)
     faults = check(options.folder, tasks)
-    print("\n".join(faults[:20]), file=sys.stderr if faults else sys.stdout)
+    for fault in faults[:20]:
+        print(fault, file=sys.stderr)
     return 1 if faults else 0
 
 

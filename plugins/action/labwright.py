@@ -2,12 +2,13 @@
 
 * ``{do: check}``: every host's `lab_*` and role variables, before any host is touched. * ``{do: plan, facts: "{{
 hardware_facts }}"}``: this host's plan. * ``{do: leftovers}``: what a removal needs to know, without a bundle or
-facts. * ``{do: verdict, name: VARIABLE, path: FILE}``: all hosts' answers in one file; fails when one is
+facts. * ``{do: verdict, name: VARIABLE}``: all hosts' answers in one file; fails when one is
 not good.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -103,7 +104,8 @@ class ActionModule(ActionBase):
         lab = next((str(found) for host in hosts if (found := view[host].get("lab_name"))), "lab")
         answers = {host: view[host].get(name) for host in hosts}
         whole = verdict.of(lab, answers)
-        path = Path(self._task.args["path"])
+        wished = next((str(found) for host in hosts if (found := view[host].get("lab_verdict"))), "")
+        path = Path(wished or Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache")) / "verdict.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(verdict.as_json(whole), encoding="utf-8")
         return {"changed": False, "failed": not whole["ok"], "msg": verdict.as_lines(whole), "path": str(path)}

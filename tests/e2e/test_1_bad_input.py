@@ -45,13 +45,21 @@ def damaged(name: str) -> Iterator[None]:
         path.write_bytes(whole)
 
 
-@pytest.mark.parametrize("name", ["shortuuid-*.whl", "pip-*.conda", "conda-kit-*.sh", "model.safetensors"])
+@pytest.mark.parametrize(
+    ("name", "play"),
+    [
+        ("conda-kit-*.sh", "site.yml"),
+        ("shortuuid-*.whl", "site.yml"),
+        ("pip-*.conda", "playbooks/preflight.yml"),
+        ("model.safetensors", "playbooks/preflight.yml"),
+    ],
+)
 def test_a_changed_byte_anywhere_stops_the_run_and_names_the_file(
-    lab: Lab, fresh: dict[str, set[str]], name: str
+    lab: Lab, fresh: dict[str, set[str]], name: str, play: str
 ) -> None:
     full = next((FOLDER / "bundle").rglob(name)).name
     with damaged(name):
-        run = lab.play("site.yml")
+        run = lab.play(play)
     assert run.status != 0
     assert "LW-FETCH-003" in run.text
     assert full in run.text

@@ -56,6 +56,7 @@ def test_starts_over_where_the_server_cannot_go_on(server: Loopback, tmp_path: P
     server.answers["/a.whl"] = Reply(DATA)
     begun(tmp_path, file, b"x" * 1000)
     assert fetch.fetch(tmp_path, file).read_bytes() == DATA
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize("length", [len(DATA), len(DATA) + 5])
