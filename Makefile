@@ -44,10 +44,19 @@ lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/ansible-lint --offline --strict
 	$(BIN)/python env/lock.py --check
 
-unit: develop ## Unit tests
+unit: develop $(CACHE)/agents/.ready ## Unit tests, and the agent programs' own
 	$(BIN)/pytest tests/unit
+	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(BIN)/pytest agents/tests
 
-roles: develop ## Each role in a container of its own
+# The agents run on Python 3.11 on the hosts, whatever the control node has; their tests do too.
+$(CACHE)/agents/.ready: env/agents/autogen-linux-64.txt
+	@command -v python3.11 >/dev/null || { echo "LW-CONTROL-003: the agents' tests need python3.11; install it." >&2; exit 2; }
+	@mkdir -p $(CACHE)
+	python3.11 -m venv $(CACHE)/agents
+	$(CACHE)/agents/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+roles: develop ## Roles under Molecule, on Debian 12 and 13
 	$(BIN)/pytest tests/roles
 
 e2e: develop ## The demo from end to end, with faults

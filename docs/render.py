@@ -15,8 +15,8 @@ PAGE = ROOT / "docs/reference/inventory.md"
 HEAD = """# What an inventory may wish for
 
 Rendered from `plugins/module_utils/labwright/wishes.yml` by `docs/render.py`; not edited by hand. A `lab_*` variable
-that is not in this table is refused, with the name that was probably meant. Set them for all hosts in `group_vars/all/`,
-for one host in `host_vars/NAME.yml`.
+that is not in this table is refused, with the name that was probably meant. Set them for all hosts in
+`group_vars/all/`, for one host in `host_vars/NAME.yml`.
 
 | variable | default | may be | what it is |
 |---|---|---|---|

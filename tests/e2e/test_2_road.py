@@ -7,10 +7,13 @@ import os
 import re
 import signal
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from e2e_lab import HOSTS, Lab, known_tasks
+from e2e_lab import HOSTS, ROOT, Lab, known_tasks
 
+LEARNT = "agents/labwright_agents/tasks.json"
 WORKER = "labwright-worker-labwright-demo.service"
 
 
@@ -142,9 +145,31 @@ def test_what_somebody_changed_by_hand_is_found_and_put_right(lab: Lab) -> None:
     assert lab.ssh("e2e-ctl", f"{prefix}/bin/python -c 'import shortuuid; print(shortuuid.__name__)'") == "shortuuid"
 
 
-def test_the_model_learns_again_from_its_script(lab: Lab) -> None:
-    """Training is what made the stored files: the same script, in the lab's own environment, still learns."""
-    pytest.skip("placeholder")
+@pytest.fixture(scope="module")
+def workshop(lab: Lab) -> Iterator[str]:
+    """The training script with what it reads, on a worker, and how to run it there in the environment that serves."""
+    folder = "/root/workshop"
+    texts = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("env/models/train.py", LEARNT)}
+    for name, text in texts.items():
+        lab.ssh(
+            "e2e-w1",
+            f"mkdir -p {folder}/{Path(name).parent}; cat > {folder}/{name} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\n",
+        )
+    lab.ssh("e2e-w1", f"cp -r /opt/labwright/models/labwright-demo {folder}/model")
+    yield f"cd {folder}; OMP_WAIT_POLICY=PASSIVE /opt/labwright/envs/chatglm2/bin/python -W ignore env/models/train.py"
+    lab.ssh("e2e-w1", f"rm -rf {folder}")
+
+
+def test_the_stored_model_answers_its_whole_exam(lab: Lab, workshop: str) -> None:
+    lab.ssh("e2e-w1", f"{workshop} --check model")
+
+
+def test_the_script_still_learns(lab: Lab, workshop: str) -> None:
+    """A few steps of the training that made the stored files; a whole one takes minutes."""
+    said = lab.ssh("e2e-w1", f"{workshop} learnt --steps 60 2>/dev/null || true")
+    losses = [float(loss) for loss in re.findall(r"loss\s+([0-9.]+)", said)]
+    assert len(losses) >= 2, said
+    assert losses[-1] < losses[0] / 2, losses
 
 
 def test_logs_are_bounded_and_without_keys(lab: Lab) -> None:

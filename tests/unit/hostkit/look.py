@@ -1,4 +1,4 @@
-"""Look at a folder, to say that nothing in it was changed."""
+"""Look at a folder, to say that nothing in it was changed; put a Python package into one."""
 
 from __future__ import annotations
 
@@ -17,3 +17,11 @@ def content_of(path: Path) -> bytes:
     if path.is_symlink():
         return str(path.readlink()).encode()
     return path.read_bytes() if path.is_file() else b""
+
+
+def package(prefix: Path, name: str, site: str = "lib/python3.11/site-packages") -> Path:
+    """What pip leaves of a package (``name-version``) for others to see."""
+    info = prefix / site / f"{name}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").touch()
+    return info

@@ -13,7 +13,7 @@ import pytest
 from hostkit import env
 from hostkit.result import Problem
 from hostkit.state import STAMP, State
-from unit.hostkit.look import look
+from unit.hostkit.look import look, package
 from unit.hostkit.loopback import Loopback, Reply
 
 # Writes its arguments and the list of packages into the log, then makes an interpreter, as conda would.
@@ -21,7 +21,8 @@ CONDA = """#!/bin/sh
 echo "conda $*" >> {box}/log
 [ -e {box}/conda-fails ] && {{ echo "CondaError: the disk is \\377 full" >&2; echo more; exit 1; }}
 while [ $# -gt 0 ]; do case "$1" in -p) prefix=$2;; --file) cat "$2" >> {box}/explicit;; esac; shift; done
-mkdir -p "$prefix/bin" "$prefix/lib/python3.11/site-packages/pip-24.0.dist-info"
+info=$prefix/lib/python3.11/site-packages/pip-24.0.dist-info
+mkdir -p "$prefix/bin" "$info" && touch "$info/METADATA"
 cp {box}/pip "$prefix/bin/python"
 """
 # Writes its arguments, its settings and the wheels it sees into the log, then installs what the lock names.
@@ -31,7 +32,9 @@ env | grep -e ^PIP -e ^PYTHON -e ^CONDA | sort > {box}/settings
 [ -e {box}/pip-fails ] && {{ echo "first words"; echo "ERROR: no matching distribution" >&2; exit 1; }}
 while [ $# -gt 0 ]; do case "$1" in -r) lock=$2;; --find-links) ls "$2" >> {box}/wheels;; esac; shift; done
 site=$(dirname "$0")/../lib/python3.11/site-packages
-for dist in $(sed -n 's/^\\([a-z]*\\)==\\([0-9.]*\\).*/\\1-\\2/p' "$lock"); do mkdir -p "$site/$dist.dist-info"; done
+for dist in $(sed -n 's/^\\([a-z]*\\)==\\([0-9.]*\\).*/\\1-\\2/p' "$lock"); do
+  mkdir -p "$site/$dist.dist-info" && touch "$site/$dist.dist-info/METADATA"
+done
 """
 
 
@@ -234,7 +237,7 @@ def test_what_somebody_changed_is_made_anew(box: Box) -> None:
 
 def test_what_somebody_added_is_seen_by_the_role_that_knows_all_layers(box: Box) -> None:
     env.run(box.request(), False)
-    (box.prefix / "lib/python3.11/site-packages/notebook-7.dist-info").mkdir()
+    package(box.prefix, "notebook-7")
     assert not env.run(box.request("torch", link=False), True).changed
     assert "notebook 7 is in no lock" in env.run(box.request(), True).message
 

@@ -9,6 +9,7 @@ import pytest
 
 from hostkit import inspect
 from hostkit.state import State
+from unit.hostkit.look import package
 
 LAYERS = [
     {"name": "conda", "digest": "1", "conda": []},
@@ -36,7 +37,7 @@ def test_words(tmp_path: Path, state: State | None, packages: list[str], word: s
     if state:
         state.write(prefix)
     for name in packages:
-        (prefix / f"lib/python3.11/site-packages/{name}.dist-info").mkdir(parents=True)
+        package(prefix, name)
     request: dict[str, Any] = {"prefix": str(prefix), "layers": LAYERS}
     result = inspect.run(request, False)
     assert not result.changed

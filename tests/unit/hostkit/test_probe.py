@@ -241,7 +241,7 @@ ANSWERED = 'print(json.dumps({"verdict": "answered", "output": "5050"}))'
         (ANSWERED, {}, True, "answered: '5050'"),
         ("print('some words')\n" + ANSWERED, {}, True, "answered: '5050'"),
         (ANSWERED + "\nsys.exit(3)", {}, False, "answered: '5050'"),
-        ('print(json.dumps({"verdict": "gave up", "message": "no code"}))', {}, False, "gave up: 'no code'"),
+        ('print(json.dumps({"verdict": "gave up", "error": "no code"}))', {}, False, "gave up: 'no code'"),
         ("sys.exit('no key')", {}, False, "ended with 1: no key"),
         ("", {}, False, "ended with 0: "),
         ("print('[1]')", {}, False, "another program"),

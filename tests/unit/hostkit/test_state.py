@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hostkit.state import STAMP, State, decide, drift_of, installed, new_id, pinned
+from unit.hostkit.look import package
 
 A, B, C = ("conda", "1"), ("torch", "2"), ("fastchat", "3")
 
@@ -123,9 +124,11 @@ def test_pinned_reads_a_lock() -> None:
 
 
 @pytest.mark.parametrize("site", ["lib/python3.11/site-packages", "Lib/site-packages"])
-def test_installed_reads_the_names_of_folders(tmp_path: Path, site: str) -> None:
-    for name in ("torch-2.0.1+cpu.dist-info", "Typing_Extensions-4.1.dist-info", "torch", "odd.egg-info"):
-        (tmp_path / site / name).mkdir(parents=True)
+def test_installed_reads_the_names_of_folders_that_hold_a_package(tmp_path: Path, site: str) -> None:
+    for name in ("torch-2.0.1+cpu", "Typing_Extensions-4.1"):
+        package(tmp_path, name, site)
+    for name in ("torch", "odd.egg-info", "replaced-1.dist-info"):  # pip leaves folders without METADATA
+        (tmp_path / site / name).mkdir()
     assert installed(tmp_path) == {"torch": "2.0.1+cpu", "typing-extensions": "4.1"}
 
 

@@ -12,7 +12,7 @@ from hostkit import take
 from hostkit.fetch import stored
 from hostkit.result import Problem
 from hostkit.state import State
-from unit.hostkit.look import look
+from unit.hostkit.look import look, package
 from unit.hostkit.loopback import Loopback, ranged
 
 
@@ -75,7 +75,7 @@ def test_what_the_host_has_is_not_needed(request_: dict[str, Any], tmp_path: Pat
     (tmp_path / "conda" / "stamp").write_text(request_["installers"][0]["sha256"] + "\n")
     State([("conda", "1")]).write(tmp_path / "envs" / "one")
     State([("conda", "1"), ("torch", "2")]).write(tmp_path / "envs" / "two")
-    (tmp_path / "envs/two/lib/python3.11/site-packages/torch-2.0.dist-info").mkdir(parents=True)
+    package(tmp_path / "envs" / "two", "torch-2.0")
     (tmp_path / "models" / "demo").mkdir(parents=True)
     (tmp_path / "models" / "demo" / "weights.bin").write_bytes(b"w" * 100)
     assert take.run(request_, True).after.split() == ["torch.whl"]

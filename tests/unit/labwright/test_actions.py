@@ -68,7 +68,8 @@ def test_the_request_travels_on_standard_input_and_check_mode_with_it(check: boo
     seen: list[dict[str, Any]] = []
     said = json.dumps(Result(changed=True, message="done", after="x\n", data={"a": 1}).as_dict())
     result = ask(answering("a banner\n" + said + "\n", seen), GOOD, check)
-    assert result == {"changed": True, "msg": "done", "data": {"a": 1}, "diff": {"before": "", "after": "x\n"}}
+    diff = {"before": "", "after": "x\n", "before_header": "done"}
+    assert result == {"changed": True, "msg": "done", "data": {"a": 1}, "diff": diff}
     arguments = seen[0]["module_args"]
     assert arguments["argv"] == ["python3", "-c", HOSTKIT.BOOT]
     program, request = arguments["stdin"].split("\n")
@@ -178,14 +179,46 @@ def test_leftovers_need_no_facts() -> None:
     assert not result["changed"]
 
 
+@pytest.mark.parametrize(
+    ("wishes", "groups", "code"),
+    [
+        ({"lab_models": ["guess"]}, {}, "LW-PLAN-003"),
+        ({}, {"controller": []}, "LW-PLAN-001"),
+        ({}, {"api": [], "agents": ["ctl10"]}, "LW-PLAN-002"),
+        ({"lab_bundle_url": "http://192.0.2.1", "lab_bundle_dir": "/nowhere"}, {}, "LW-BUNDLE-001"),
+    ],
+)
+def test_check_refuses_what_can_be_refused_without_asking_a_host(
+    wishes: dict[str, Any], groups: dict[str, list[str]], code: str
+) -> None:
+    task_vars = variables(**wishes)
+    task_vars["groups"].update(groups)
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, code)
+
+
+def answered(task_vars: dict[str, Any], **good: bool) -> dict[str, Any]:
+    """The answers of all hosts, as the play registers them."""
+    for name, ok in good.items():
+        check = {"id": "x", "ok": ok, "evidence": "", "latency_ms": 1.0}
+        task_vars["hostvars"][name]["lab_answers"] = {"data": {"checks": [check]}}
+    return task_vars
+
+
+VERDICT = {"do": "verdict", "name": "lab_answers"}
+
+
 @pytest.mark.parametrize("good", [True, False])
 def test_verdict_is_written_and_fails_when_one_answer_is_bad(tmp_path: Path, good: bool) -> None:
-    task_vars = variables(lab_name="room")
-    check = {"id": "x", "ok": True, "evidence": "", "latency_ms": 1.0}
-    for name, ok in (("ctl10", True), ("w11", good)):
-        task_vars["hostvars"][name]["lab_answers"] = {"data": {"checks": [{**check, "ok": ok}]}}
     path = tmp_path / "new" / "verdict.json"
-    result = act({"do": "verdict", "name": "lab_answers", "path": str(path)}, task_vars)
-    assert result["failed"] == (not good)
+    result = act(VERDICT, answered(variables(lab_name="room", lab_verdict=str(path)), ctl10=True, w11=good))
+    assert (result["failed"], result["path"]) == (not good, str(path))
     whole = json.loads(path.read_text(encoding="utf-8"))
     assert (whole["ok"], whole["lab"], len(whole["checks"])) == (good, "room", 2)
+
+
+def test_verdict_has_a_place_of_its_own_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LABWRIGHT_CACHE", str(tmp_path / "cache"))
+    result = act(VERDICT, answered(variables(), ctl10=True))
+    assert result["path"] == str(tmp_path / "cache" / "verdict.json")
+    assert [one["id"] for one in json.loads(Path(result["path"]).read_text())["checks"]] == ["x", "host.answers"]

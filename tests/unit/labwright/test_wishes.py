@@ -35,6 +35,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
         [({"python": "mirror"}, "fits"), ({"pypi": "https://x"}, "pypi"), ([], "type object")],
     ),
     "lab_task": (["Say hello."], [("", "non-empty")]),
+    "lab_verdict": (["/srv/verdict.json"], [("", "non-empty"), (True, "type string")]),
     "lab_image": (["bookworm", "trixie"], [("buster", "one of")]),
 }
 
