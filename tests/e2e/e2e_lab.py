@@ -91,6 +91,12 @@ class Lab:
         """The same for all hosts."""
         return {host: self.snapshot(host) for host in HOSTS}
 
+    def changes(self, before: dict[str, set[str]]) -> list[str]:
+        """What differs from an earlier snapshot, sorted, + for more and - for less."""
+        now = self.snapshots()
+        more = [f"{host} + {line}" for host in HOSTS for line in now[host] - before[host]]
+        return sorted([*more, *(f"{host} - {line}" for host in HOSTS for line in before[host] - now[host])])
+
 
 def known_tasks() -> list[dict[str, Any]]:
     """The tasks that the demo's model has learnt."""

@@ -102,7 +102,8 @@ def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
         state.layers.append((str(layer["name"]), str(layer["digest"])))
         state.in_progress = ""
         state.write(prefix)
-        fetch.discard(store, files_of(layer))
+        # The interpreter's packages stay in the store: the host's next environment takes the same ones.
+        fetch.discard(store, layer.get("wheels", []))
     return state.made
 
 

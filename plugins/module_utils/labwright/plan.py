@@ -237,7 +237,7 @@ def bundled(host: Host, catalogue: Catalogue, path: str) -> dict[str, Any]:
     """A file of the bundle in hostkit's shape."""
     if catalogue.manifest is None or path not in catalogue.manifest["files"]:
         raise Problem(
-            "LW-BUNDLE-004", f"the bundle has no {path}; make it again with `ansible-playbook playbooks/bundle.yml`."
+            "LW-PLAN-012", f"the bundle has no {path}; make it again with `ansible-playbook playbooks/bundle.yml`."
         )
     entry = catalogue.manifest["files"][path]
     return {
@@ -273,7 +273,7 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
         paths = catalogue.manifest["conda"]["linux-64"].get(stack.python, [])
         if not paths:
             raise Problem(
-                "LW-BUNDLE-005", f"the bundle has no Python {stack.python}, which the stack {stack.name} needs."
+                "LW-PLAN-013", f"the bundle has no Python {stack.python}, which the stack {stack.name} needs."
             )
         files = [bundled(host, catalogue, path) for path in paths]
     else:
@@ -303,7 +303,7 @@ def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[
         path = next((catalogue.by_sum[one] for one in sums if one in catalogue.by_sum), None)
         if path is None:
             raise Problem(
-                "LW-BUNDLE-006",
+                "LW-PLAN-014",
                 f"the bundle has no wheel for {pin}; make it again with `ansible-playbook playbooks/bundle.yml`.",
             )
         request["wheels"].append(bundled(host, catalogue, path))

@@ -389,11 +389,11 @@ def no_python() -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("bundle", "expected", "named"),
     [
-        (without(INSTALLER), "LW-BUNDLE-004", INSTALLER),
-        (without(PYTHON[1]), "LW-BUNDLE-004", PYTHON[1]),
-        (no_python(), "LW-BUNDLE-005", "Python 3.11"),
-        (without("wheels/torch-2.0.1+cpu-py3-none-any.whl"), "LW-BUNDLE-006", "torch==2.0.1+cpu"),
-        (without("wheels/pyautogen-0.2.35-py3-none-any.whl"), "LW-BUNDLE-006", "pyautogen==0.2.35"),
+        (without(INSTALLER), "LW-PLAN-012", INSTALLER),
+        (without(PYTHON[1]), "LW-PLAN-012", PYTHON[1]),
+        (no_python(), "LW-PLAN-013", "Python 3.11"),
+        (without("wheels/torch-2.0.1+cpu-py3-none-any.whl"), "LW-PLAN-014", "torch==2.0.1+cpu"),
+        (without("wheels/pyautogen-0.2.35-py3-none-any.whl"), "LW-PLAN-014", "pyautogen==0.2.35"),
         (without("models/demo/config.json"), "LW-PLAN-007", "config.json"),
     ],
 )
