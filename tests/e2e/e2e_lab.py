@@ -6,6 +6,7 @@ import json
 import os
 import re
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,12 @@ class Lab:
         )
         assert not check or done.returncode == 0, f"{command!r} on {host}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
+
+    def wait_for(self, host: str) -> None:
+        """Wait until a host that was started lets us in."""
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and self.ssh(host, "systemctl is-system-running", check=False) != "running":
+            time.sleep(1)
 
     def podman(self, *words: str) -> None:
         """Work on a host from outside, as somebody who pulls its plug."""

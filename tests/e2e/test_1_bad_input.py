@@ -103,6 +103,7 @@ def test_a_host_that_cannot_be_reached_is_left_out_and_the_others_go_on(lab: Lab
     lab.podman("stop", "-t", "5", "lw-e2e-e2e-w2")
     run = lab.play("playbooks/verify.yml")
     lab.podman("start", "lw-e2e-e2e-w2")
+    lab.wait_for("e2e-w2")
     verdict = lab.verdict()
     assert run.status != 0
     assert run.recap["e2e-w2"]["unreachable"] == 1

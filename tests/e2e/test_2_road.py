@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import time
 from collections.abc import Iterator
@@ -80,7 +81,7 @@ def test_check_mode_on_converged_hosts_reports_no_change(lab: Lab) -> None:
 @pytest.mark.parametrize("task", known_tasks(), ids=lambda task: str(task["id"]))
 def test_the_agent_answers_every_task_with_code_that_ran(lab: Lab, task: dict[str, object]) -> None:
     text = str(task["task"]).replace("{n}", str(task.get("example", "")))
-    raw = lab.ssh("e2e-ctl", f"/opt/labwright/bin/labwright-agent assistant --json --task {json.dumps(text)}")
+    raw = lab.ssh("e2e-ctl", f"/opt/labwright/bin/labwright-agent assistant --json --task {shlex.quote(text)}")
     said = json.loads(raw.splitlines()[-1])
     assert said["verdict"] == "answered"
     assert said["exit_code"] == 0

@@ -116,10 +116,12 @@ def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> 
         history = prefix / "conda-meta" / "history"
         history.parent.mkdir(exist_ok=True)
         history.touch()
-        call(
-            [request["conda"], "install", "-y", "-q", "--offline", "-p", str(prefix), "--file", str(explicit)],
-            "LW-ENV-001",
-        )
+        # conda unpacks into a cache first, and believes for ever what an interrupted run left there (seen: a killed
+        # conda, then CondaVerificationError at each next run). So the cache is the prefix's own and goes with it.
+        cache = prefix / ".pkgs"
+        argv = [request["conda"], "install", "-y", "-q", "--offline", "-p", str(prefix), "--file", str(explicit)]
+        call(argv, "LW-ENV-001", CONDA_PKGS_DIRS=str(cache))
+        shutil.rmtree(cache, ignore_errors=True)
 
 
 def pip_layer(prefix: Path, layer: dict[str, Any], wheels: list[Path]) -> None:
@@ -151,10 +153,12 @@ def python_of(prefix: Path) -> Path:
     return prefix / "python.exe" if sys.platform == "win32" else prefix / "bin" / "python"
 
 
-def call(argv: list[str], code: str) -> None:
-    """Run a command with an environment of ours; its own words go into the error."""
+def call(argv: list[str], code: str, **settings: str) -> None:
+    """Run a command with an environment of ours and ``settings``; its own words go into the error."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
-    env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=os.environ.get("HOME", "/root"))
+    env.update(
+        PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=os.environ.get("HOME", "/root"), **settings
+    )
     done = subprocess.run(
         argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
