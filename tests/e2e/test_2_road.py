@@ -181,7 +181,7 @@ def test_logs_are_bounded_and_without_keys(lab: Lab) -> None:
 
 
 def test_remove_takes_everything_away_and_only_that(lab: Lab, fresh: dict[str, set[str]]) -> None:
-    assert lab.play("playbooks/remove.yml").status == 0
+    assert lab.play("playbooks/remove.yml", docker_remove_data=True).status == 0
     assert lab.changes(fresh) == []
     again = lab.play("playbooks/remove.yml")
     assert again.status == 0

@@ -156,12 +156,11 @@ def python_of(prefix: Path) -> Path:
 def call(argv: list[str], code: str, **settings: str) -> None:
     """Run a command with an environment of ours and ``settings``; its own words go into the error."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
-    env.update(
-        PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=os.environ.get("HOME", "/root"), **settings
-    )
-    done = subprocess.run(
-        argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
-    )
+    with tempfile.TemporaryDirectory() as home:  # conda notes each environment in its user's home, which is not ours
+        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home, **settings)
+        done = subprocess.run(
+            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
         telling = [line for line in said if "error" in line.lower()] or said[-4:]
