@@ -92,6 +92,8 @@ def result_of(answer: dict[str, Any]) -> dict[str, Any]:
     if failed:
         return {"failed": True, "changed": False, "code": said["code"], "msg": said["message"]}
     result = {"changed": said["changed"], "data": said["data"], "msg": said["message"]}
+    if said.get("warning"):
+        result["warnings"] = [said["warning"]]
     if said["changed"] and (said["before"] or said["after"]):
         header = {"before_header": said["message"]} if said["message"] else {}
         result["diff"] = {"before": said["before"], "after": said["after"], **header}

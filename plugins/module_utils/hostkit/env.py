@@ -42,6 +42,8 @@ def run(request: dict[str, Any], check: bool) -> Result:
         after=describe(prefix, [(str(layer["name"]), str(layer["digest"])) for layer in request["layers"]]),
         data={"made": state.made if state else "pending", "prefix": str(prefix), "todo": todo},
     )
+    if decision.rebuild:
+        result.warning = f"{prefix} is made anew: {decision.reason}"
     if check:
         return result
     if decision.todo:

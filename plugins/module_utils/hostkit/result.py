@@ -18,12 +18,13 @@ class Problem(Exception):
 
 @dataclass
 class Result:
-    """What a verb did: ``before`` and ``after`` are shown as the diff of the Ansible task."""
+    """What a verb did: ``before`` and ``after`` are the diff of the Ansible task, ``warning`` is always shown."""
 
     changed: bool = False
     message: str = ""
     before: str = ""
     after: str = ""
+    warning: str = ""
     data: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:

@@ -299,3 +299,14 @@ def test_a_folder_without_our_stamp_is_not_ours(box: Box) -> None:
     (box.prefix / STAMP).unlink()
     assert not env.run({"state": "absent", "root": str(box.prefix.parent)}, False).changed
     assert box.prefix.is_dir()
+
+
+def test_an_environment_that_somebody_changed_is_made_anew_with_a_warning_that_says_what(box: Box) -> None:
+    env.run(box.request(), False)
+    stray = box.prefix / "lib/python3.11/site-packages/stray-1.0.dist-info"
+    stray.mkdir(parents=True)
+    (stray / "METADATA").touch()
+    result = env.run(box.request(), False)
+    assert result.changed
+    assert "stray 1.0 is in no lock" in result.warning
+    assert not stray.exists()

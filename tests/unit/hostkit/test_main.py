@@ -25,7 +25,15 @@ def plugin() -> ModuleType:
 
 def test_a_good_request() -> None:
     said = answer("sweep", {"folders": []}, False)
-    assert said == {"changed": False, "failed": False, "message": "", "before": "", "after": "", "data": {"kept": []}}
+    assert said == {
+        "changed": False,
+        "failed": False,
+        "message": "",
+        "before": "",
+        "after": "",
+        "warning": "",
+        "data": {"kept": []},
+    }
 
 
 def boom(_request: dict[str, Any], _check: bool) -> None:
