@@ -147,7 +147,7 @@ def test_what_somebody_changed_by_hand_is_found_and_put_right(lab: Lab) -> None:
     assert lab.ssh("e2e-ctl", f"{prefix}/bin/python -c 'import shortuuid; print(shortuuid.__name__)'") == "shortuuid"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def workshop(lab: Lab) -> Iterator[str]:
     """The training script with what it reads, on a worker, and how to run it there in the environment that serves."""
     folder = "/root/workshop"
@@ -158,7 +158,7 @@ def workshop(lab: Lab) -> Iterator[str]:
             f"mkdir -p {folder}/{Path(name).parent}; cat > {folder}/{name} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\n",
         )
     lab.ssh("e2e-w1", f"cp -r /opt/labwright/models/labwright-demo {folder}/model")
-    yield f"cd {folder}; OMP_WAIT_POLICY=PASSIVE /opt/labwright/envs/chatglm2/bin/python -W ignore env/models/train.py"
+    yield f"cd {folder}; HOME={folder} OMP_WAIT_POLICY=PASSIVE /opt/labwright/envs/chatglm2/bin/python -W ignore env/models/train.py"
     lab.ssh("e2e-w1", f"rm -rf {folder}")
 
 
