@@ -14,6 +14,9 @@ from pathlib import Path
 import pytest
 from e2e_lab import HOSTS, ROOT, Lab, known_tasks
 
+# The snapshot of the fresh hosts comes first, whichever tests are chosen.
+pytestmark = pytest.mark.usefixtures("fresh")
+
 LEARNT = "agents/labwright_agents/tasks.json"
 WORKER = "labwright-worker-labwright-demo.service"
 
@@ -158,7 +161,8 @@ def workshop(lab: Lab) -> Iterator[str]:
             f"mkdir -p {folder}/{Path(name).parent}; cat > {folder}/{name} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\n",
         )
     lab.ssh("e2e-w1", f"cp -r /opt/labwright/models/labwright-demo {folder}/model")
-    yield f"cd {folder}; HOME={folder} OMP_WAIT_POLICY=PASSIVE /opt/labwright/envs/chatglm2/bin/python -W ignore env/models/train.py"
+    python = "/opt/labwright/envs/chatglm2/bin/python -W ignore"
+    yield f"cd {folder}; HOME={folder} OMP_WAIT_POLICY=PASSIVE {python} env/models/train.py"
     lab.ssh("e2e-w1", f"rm -rf {folder}")
 
 
