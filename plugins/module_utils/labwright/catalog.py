@@ -67,9 +67,7 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
         stacks={stack.name: stack for stack in stacks},
         models={entry["name"]: entry for entry in rows(env / "catalog" / "models.yml")},
         installers=rows(env / "catalog" / "installers.yml"),
-        conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml")
-        if (env / "stacks" / "chatglm2" / "conda-linux-64.yml").exists()
-        else [],
+        conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml"),
         manifest=manifest,
         by_sum={entry["sha256"]: path for path, entry in (manifest or {"files": {}})["files"].items()},
     )

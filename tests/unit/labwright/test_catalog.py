@@ -61,6 +61,7 @@ def made(folder: Path) -> Path:
         "agents/stack.yml": "name: agents\npython: '3.11'\nlayers: []\n",
         "catalog/models.yml": "- {name: demo, stack: one}\n",
         "catalog/installers.yml": "installers:\n  - {name: x}\n",
+        "stacks/chatglm2/conda-linux-64.yml": "packages:\n  - {name: python}\n",
     }
     for name, text in texts.items():
         path = folder / name
@@ -77,7 +78,7 @@ def test_a_made_up_catalogue(tmp_path: Path) -> None:
     assert one.layers[0].pins() == [("torch==2.0", [sha("torch==2.0")])]
     assert found.models == {"demo": {"name": "demo", "stack": "one"}}
     assert found.installers == [{"name": "x"}]
-    assert found.conda == []
+    assert found.conda == [{"name": "python"}]
 
 
 def test_with_a_bundle_its_files_are_known_by_their_sums(tmp_path: Path) -> None:
