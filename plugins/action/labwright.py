@@ -1,13 +1,15 @@
 """Action `labwright`: the control node's own logic (``plugins/module_utils/labwright``) in a play. Connects to nothing.
 
-* ``{do: check}``: every host's `lab_*` and role variables, before any host is touched. * ``{do: plan, facts: "{{
-hardware_facts }}"}``: this host's plan. * ``{do: leftovers}``: what a removal needs to know, without a bundle or
-facts. * ``{do: verdict, name: VARIABLE}``: all hosts' answers in one file; fails when one is
-not good.
+* ``{do: check}``: every host's variables, before any host is asked. * ``{do: plan}``: the whole lab's plan, from the
+`hardware_facts` of the hosts that were asked; prints it and writes `plan.json` and one file a host. * ``{do: met}``:
+fails when a wish is not met; with `of: lab`, only one of the lab as a whole. * ``{do: read}``: this host's part of the plan, spelt out for the roles. * ``{do:
+leftovers}``: what a removal needs to know, without a plan. * ``{do: verdict, name: VARIABLE}``: all hosts' answers in one
+file; fails when one is not good.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping
@@ -15,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from hostkit.result import Problem
-from labwright import catalog, plan, verdict, wishes
+from labwright import catalog, delivery, hardware, plan, report, verdict, wishes
+from labwright.words import Finding, Refused, finding
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,9 +36,20 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Dispatch on ``do``; a problem becomes the task's message."""
         super().run(tmp, task_vars)
-        jobs = {"check": self.check, "plan": self.plan, "leftovers": self.leftovers, "verdict": self.verdict}
+        jobs = {
+            "check": self.check,
+            "plan": self.plan,
+            "met": self.met,
+            "read": self.read,
+            "leftovers": self.leftovers,
+            "verdict": self.verdict,
+        }
+        do = self._task.args.get("do")
+        if do not in jobs:
+            words = f"LW-CONTROL-010: labwright has no job {do!r}; expected one of {', '.join(jobs)}. Mend the task."
+            return {"failed": True, "changed": False, "code": "LW-CONTROL-010", "msg": words}
         try:
-            return jobs[self._task.args["do"]](dict(task_vars or {}))
+            return jobs[do](dict(task_vars or {}))
         except Problem as problem:
             return {"failed": True, "changed": False, "code": problem.code, "msg": str(problem)}
 
@@ -42,8 +57,9 @@ class ActionModule(ActionBase):
         """One host's inventory variables that concern us, templated."""
         raw = task_vars["hostvars"].raw_get(host) if hasattr(task_vars["hostvars"], "raw_get") else {}
         roles = wishes.role_variables(ROOT / "roles")
-        ours = [key for key in raw if key.startswith(wishes.PREFIX) or key.split("_", 1)[0] in roles]
-        names = [key for key in ours if key.startswith(wishes.PREFIX) and key not in wishes.INTERNAL]
+        known = wishes.table()
+        ours = [key for key in raw if key.startswith(wishes.PREFIX) or key in known or key.split("_", 1)[0] in roles]
+        names = [key for key in ours if (key in known or key.startswith(wishes.PREFIX)) and key not in wishes.INTERNAL]
         view: Mapping[str, Any] = task_vars["hostvars"][host]
         found = {key: raw[key] for key in ours} | {key: view[key] for key in names}
         if "ansible_host" in raw:
@@ -51,28 +67,32 @@ class ActionModule(ActionBase):
         return found
 
     def check(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """All hosts' variables at once."""
+        """All hosts' variables at once, and all that contradicts before any host is asked."""
         roles = wishes.role_variables(ROOT / "roles")
         hosts = [host for host in task_vars["groups"]["all"] if host != "localhost"]
-        found = [one for host in hosts for one in wishes.problems(host, self.variables(host, task_vars), roles)]
-        if found:
-            lines = list(dict.fromkeys(str(one) for one in found))
-            return {"failed": True, "changed": False, "code": found[0].code, "msg": "\n".join(lines)}
-        fleet = self.fleet(task_vars)
-        for folder in {self.bundle(host) for host in fleet}:
-            plan.check_wishes(fleet, catalog.load(ROOT / "env", folder))
+        given = {host: self.variables(host, task_vars) for host in hosts}
+        found = [one for host in hosts for one in wishes.problems(host, given[host], roles)]
+        lines = list(dict.fromkeys(str(one) for one in found))
+        if not found:
+            fleet = self.fleet(task_vars, given)
+            language = str(fleet[0].wishes["lab_language"]) if fleet else "en"
+            whole, by_host = plan.check(fleet, catalog.load(ROOT / "env", None))
+            named = [(report.TEXTS[language]["lab"], one) for one in whole]
+            named += [(host, one) for host, wrong in by_host.items() for one in wrong]
+            lines = [f"{one.id}: {host}: {one.sentence(language)}" for host, one in named]
+        if lines:
+            return {"failed": True, "changed": False, "code": lines[0].split(":")[0], "msg": "\n".join(lines)}
         return {"changed": False, "msg": f"{len(hosts)} hosts, no unknown or wrong variable"}
 
-    def fleet(self, task_vars: dict[str, Any]) -> list[wishes.Host]:
+    def fleet(self, task_vars: dict[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> list[wishes.Host]:
         """Every host's wishes."""
-        groups = task_vars["groups"]
+        by_host: dict[str, list[str]] = {}
+        for name, members in task_vars["groups"].items():
+            for host in members:
+                by_host.setdefault(host, []).append(name)
         return [
-            wishes.host_of(
-                host,
-                (name for name, members in groups.items() if host in members),
-                self.variables(host, task_vars),
-            )
-            for host in groups["all"]
+            wishes.host_of(host, by_host[host], given[host] if given else self.variables(host, task_vars))
+            for host in task_vars["groups"]["all"]
             if host != "localhost"
         ]
 
@@ -80,21 +100,83 @@ class ActionModule(ActionBase):
         """The folder of the bundle that a host takes from; None where it fetches from the internet."""
         return Path(host.wishes["lab_bundle_dir"]) if host.wishes["lab_bundle_url"] else None
 
+    def folder(self, host: wishes.Host) -> Path:
+        """Where the plan is written."""
+        return Path(host.wishes.get("lab_plan_dir") or ROOT / "build" / "plan")
+
     def plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """This host's plan."""
+        """The whole lab's plan, printed and written."""
         fleet = self.fleet(task_vars)
-        own = next(host for host in fleet if host.name == task_vars["inventory_hostname"])
-        made = plan.make(own.name, fleet, self._task.args["facts"], catalog.load(ROOT / "env", self.bundle(own)))
-        return {
-            "changed": False,
-            "msg": [f"{row['choice']}: {row['value']}, because {row['because']}" for row in made.explain],
-            **plan.as_variables(made),
-        }
+        catalogue = catalog.load(ROOT / "env", None)
+        folder = self.folder(fleet[0])
+        asked = {}
+        for host in fleet:
+            facts = task_vars["hostvars"][host.name].get("hardware_facts")
+            if "hardware_given" in host.wishes:
+                asked[host.name] = hardware.given(host.wishes["hardware_given"], host.name, catalogue.gpus)
+            elif facts and host.name in task_vars["ansible_play_hosts_all"]:
+                asked[host.name] = hardware.seen(facts, catalogue.gpus)
+        lab = plan.make(fleet, asked, catalogue, before(folder))
+        written = report.as_json(lab)
+        self.add_gaps(lab, written, fleet)
+        write(folder, written)
+        Display().display(report.as_text(written))
+        return {"changed": False, "msg": f"{folder}/plan.json", "met": written["met"]}
+
+    def add_gaps(self, lab: plan.Fleet, written: dict[str, Any], fleet: list[wishes.Host]) -> None:
+        """What cannot be brought to a host is its problem; where the host is only on paper, it is a note."""
+        catalogues: dict[Path | None, catalog.Catalogue] = {}
+        known: dict[str, list[Finding]] = {}
+        for host in fleet:
+            entry = written["hosts"][host.name]
+            if lab.hosts[host.name].kept or not entry["platform"]:
+                continue
+            folder = self.bundle(host)
+            key = json.dumps([str(folder), entry["platform"], entry["duties"], host.wishes["lab_mirrors"]]
+                             + [[row["stack"], row["torch"], row["model"], row["quantization"]] for row in entry["workers"]])  # fmt: skip
+            if key not in known:
+                try:
+                    catalogues.setdefault(folder, catalog.load(ROOT / "env", folder))
+                    known[key] = delivery.gaps(host, entry, written, catalogues[folder])
+                except Problem as problem:
+                    known[key] = [problem.cause if isinstance(problem, Refused) else finding("LW-PLAN-030", said=str(problem))]
+            kind = "notes" if entry["source"] == "given" else "problems"
+            entry[kind] += [one.say(lab.language) for one in known[key]]
+        written["met"] = lab.met and not any(one["problems"] for one in written["hosts"].values())
+
+    def met(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Whether every wish is met, by the plan as it was written."""
+        written = before(self.folder(self.fleet(task_vars)[0]))
+        limited = set(task_vars["ansible_play_hosts_all"]) if self._task.args.get("of") != "lab" else set()
+        found = list(written["problems"])
+        found += [row for host, one in written["hosts"].items() if host in limited for row in one["problems"]]
+        ids = list(dict.fromkeys(row["id"] for row in found))
+        words = f"{len(found)} problems ({', '.join(ids)}); the plan above says for each what to do"
+        return {"changed": False, "failed": bool(found), "msg": words if found else "every wish is met"}
+
+    def read(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """This host's part of the plan, spelt out; its problems end the run for this host."""
+        name = task_vars["inventory_hostname"]
+        host = next(one for one in self.fleet(task_vars) if one.name == name)
+        folder = self.folder(host)
+        path = folder / "hosts" / f"{name}.json"
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise Refused(finding("LW-PLAN-029", path=str(path))) from error
+        entry = found["host"]
+        if entry["source"] == "given":
+            entry["problems"].append(finding("LW-PLAN-020").say(found["language"]))
+        if entry["problems"]:
+            lines = [f"{row['id']}: {name}: {row['message']} {row['fix']}".strip() for row in entry["problems"]]
+            return {"failed": True, "changed": False, "code": lines[0].split(":")[0], "msg": "\n".join(lines)}
+        catalogue = catalog.load(ROOT / "env", self.bundle(host))
+        return {"changed": False, **delivery.spell_out(host, entry, found, catalogue)}
 
     def leftovers(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Where this host's things are."""
         name = task_vars["inventory_hostname"]
-        return {"changed": False, **plan.leftovers(wishes.host_of(name, [], self.variables(name, task_vars)))}
+        return {"changed": False, **delivery.leftovers(wishes.host_of(name, [], self.variables(name, task_vars)))}
 
     def verdict(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The lab's verdict, written to ``path``."""
@@ -109,3 +191,34 @@ class ActionModule(ActionBase):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(verdict.as_json(whole), encoding="utf-8")
         return {"changed": False, "failed": not whole["ok"], "msg": verdict.as_lines(whole), "path": str(path)}
+
+
+def before(folder: Path) -> dict[str, Any]:
+    """The last plan as it was written; nothing where there is none that can be read."""
+    try:
+        found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return dict(found) if isinstance(found, dict) and found.get("format") == report.FORMAT else {}
+
+
+def write(folder: Path, written: Mapping[str, Any]) -> None:
+    """The plan as one file, and each host's part with what it must know of the lab, each put in place whole."""
+    shared = {key: written[key] for key in ("format", "lab", "language", "served", "workers")}
+    try:
+        (folder / "hosts").mkdir(parents=True, exist_ok=True)
+        for name, entry in written["hosts"].items():
+            put(folder / "hosts" / f"{name}.json", {**shared, "host": entry})
+        for stale in (folder / "hosts").glob("*.json"):
+            if stale.stem not in written["hosts"]:
+                stale.unlink()
+        put(folder / "plan.json", written)
+    except OSError as error:
+        raise Refused(finding("LW-PLAN-028", path=str(folder), why=str(error))) from error
+
+
+def put(path: Path, value: Any) -> None:
+    """A file that is there whole or not at all."""
+    beside = path.with_name(f".{path.name}.new")
+    beside.write_text(report.dump(value), encoding="utf-8")
+    beside.replace(path)

@@ -1,9 +1,11 @@
 """Verb ``facts``: what the plan must know of a host. Reads, never writes; says what it saw and judges nothing.
 
-Request: ``paths`` (where things will be put). Answer (``data``): ``system``, ``machine``, ``distribution``,
-``version``, ``python``, ``cpus``, ``memory_mib``, ``disk`` (free MiB at each path's nearest existing parent),
-``listening`` (TCP sockets: address, port, unit), ``nvidia_smi`` (rc, stdout, stderr; None where there is no such
-program).
+Request: ``paths`` (where things will be put), ``now`` (the control node's clock, seconds since 1970; optional). Answer
+(``data``): ``system``, ``machine``, ``distribution``, ``version``, ``python``, ``cpus``, ``memory_mib``, ``disk`` (free
+MiB at each path's nearest existing parent), ``present`` (what of ours is whole below the paths), ``listening`` (TCP
+sockets: address, port, unit), ``systemd`` (whether it runs), ``clock_skew_s`` (ahead of the control node; with what the
+request needed to get here), ``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``,
+``fields`` of the query, ``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import shutil
 import socket
 import struct
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 from hostkit.result import Result
+from hostkit.state import STAMP
 
 GPU_FIELDS = "index,uuid,name,memory.total,memory.used,driver_version,compute_cap,mig.mode.current,ecc.mode.current"
 LISTEN = "0A"  # the state TCP_LISTEN in /proc/net/tcp
@@ -37,8 +41,11 @@ def run(request: dict[str, Any], _check: bool) -> Result:
             "cpus": os.cpu_count() or 1,
             "memory_mib": memory_mib(),
             "disk": {path: free_mib(Path(path)) for path in request.get("paths", [])},
+            "present": present([Path(path) for path in request.get("paths", [])]),
             "listening": listening(Path("/proc")),
-            "nvidia_smi": nvidia_smi(),
+            "systemd": Path("/run/systemd/system").is_dir(),
+            "clock_skew_s": round(time.time() - request["now"], 1) if "now" in request else 0.0,
+            "nvidia_smi": nvidia_smi(Path("/proc")),
         }
     )
 
@@ -65,17 +72,57 @@ def free_mib(path: Path) -> int:
     return shutil.disk_usage(place).free >> 20
 
 
-def nvidia_smi() -> dict[str, Any] | None:
-    """The one query, unparsed: the control node reads it, the same for both systems."""
+def present(paths: list[Path]) -> list[str]:
+    """Environments and models below ``paths`` that are stamped, so whole."""
+    found = [stamp.parent for path in paths for kind in ("envs", "models") for stamp in path.glob(f"{kind}/*/{STAMP}")]
+    return sorted(str(one) for one in found)
+
+
+def nvidia_smi(proc: Path) -> dict[str, Any] | None:
+    """What nvidia-smi says, unparsed: the control node reads it, the same for both systems."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    argv = [program, f"--query-gpu={GPU_FIELDS}", "--format=csv,noheader,nounits"]
+    fields = GPU_FIELDS.split(",")
+    answer = ask_nvidia(program, fields)
+    for _again in range(len(fields)):
+        # A driver before R510 does not know every field (compute_cap), and says which; it is then asked without.
+        unknown = re.search(r'Field "([a-z_.]+)" is not a valid field', answer["stdout"] + answer["stderr"])
+        if unknown is None or unknown[1] not in fields:
+            break
+        fields.remove(unknown[1])
+        answer = ask_nvidia(program, fields)
+    answer["fields"] = fields
+    if answer["rc"] == 0:
+        answer["details"] = said_by([program, "-q", "-x"])["stdout"]
+        answer["list"] = said_by([program, "-L"])["stdout"] if "<mig_device>" in answer["details"] else ""
+        answer["owners"] = {
+            pid: unit_of(proc / pid) for pid in sorted(set(re.findall(r"<pid>(\d+)</pid>", answer["details"])))
+        }
+    return answer
+
+
+def ask_nvidia(program: str, fields: list[str]) -> dict[str, Any]:
+    """The one query."""
+    return said_by([program, f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits"])
+
+
+def said_by(argv: list[str]) -> dict[str, Any]:
+    """Status and words of a program; -1 where it cannot be run or does not end."""
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         return {"rc": -1, "stdout": "", "stderr": str(error)}
     return {"rc": done.returncode, "stdout": done.stdout, "stderr": done.stderr}
+
+
+def unit_of(process: Path) -> str:
+    """The systemd unit of a process, or "" where it is in none, ended meanwhile, or is not ours to read."""
+    try:
+        unit = re.search(r"/([^/\n]+\.service)", (process / "cgroup").read_text(encoding="utf-8"))
+    except OSError:
+        return ""
+    return unit[1] if unit else ""
 
 
 def listening(proc: Path) -> list[dict[str, Any]]:
@@ -114,11 +161,10 @@ def owners_of(inodes: set[str], proc: Path) -> dict[str, str]:
     for process in proc.glob("[0-9]*"):
         try:
             held = {target_of(fd) for fd in (process / "fd").iterdir()}
-            group = (process / "cgroup").read_text(encoding="utf-8")
         except OSError:  # ended meanwhile, or not ours to read
             continue
-        unit = re.search(r"/([^/\n]+\.service)", group)
+        unit = unit_of(process)
         for inode in inodes:
             if f"socket:[{inode}]" in held:
-                found[inode] = unit[1] if unit else process.name
+                found[inode] = unit or process.name
     return found

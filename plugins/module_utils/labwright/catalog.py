@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import yaml
 
 from hostkit.result import Problem
@@ -36,14 +39,84 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Lock:
+    """A layer's lock with what it is for: "" means any tag, any platform."""
+
+    layer: Layer
+    tag: str = ""
+    platform: str = ""
+
+
+@dataclass(frozen=True)
 class Stack:
-    """A set of versions that work together: its Python, its CUDA tag and its layers in order."""
+    """A set of versions that work together. ``torch`` is what it admits, as a version specifier ("" has no torch);
+    ``transformers`` is its one version."""
 
     name: str
     python: str
-    tags: tuple[str, ...]
-    layers: tuple[Layer, ...]
+    locks: tuple[Lock, ...] = ()
     why: str = ""
+    torch: str = ""
+    transformers: str = ""
+
+    def layers(self, tag: str, platform: str) -> list[Layer]:
+        """The layers for one build and platform, in order; empty where a lock is missing."""
+        roles = list(dict.fromkeys(lock.layer.role for lock in self.locks))
+        fits = [one for one in self.locks if one.tag in ("", tag) and one.platform in ("", platform)]
+        found = {one.layer.role: one.layer for one in fits}
+        return [found[role] for role in roles] if len(found) == len(roles) else []
+
+    @cached_property
+    def locked(self) -> frozenset[tuple[str, str]]:
+        """(platform, torch build) for which every layer has a lock, such as ("linux-64", "2.13.0+cpu")."""
+        found = set()
+        for lock in self.locks:
+            for pin, _sums in lock.layer.pins():
+                name, _, version = pin.partition("==")
+                if name == "torch" and self.layers(lock.tag, lock.platform):
+                    found.add((lock.platform, version if "+" in version else f"{version}+{lock.tag}"))
+        return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Gpus:
+    """Compute capability by product name, for drivers that do not tell it."""
+
+    names: Mapping[str, str] = field(default_factory=dict)  # lower-case base name -> "8.6"
+
+    def capability(self, product: str) -> str:
+        """By the longest known name that the product's name starts with, at a word's end; "" where none does."""
+        name = product.lower().removeprefix("nvidia ").strip()
+        fits = [one for one in self.names if name.startswith(one) and name[len(one) : len(one) + 1] in ("", " ", "-")]
+        return self.names[max(fits, key=len)] if fits else ""
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The lowest driver for something, by platform; None: NVIDIA names none."""
+
+    cuda: str
+    drivers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class Release:
+    """One torch release with the CUDA tags it was built for."""
+
+    torch: str
+    torchvision: str
+    tags: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TorchTable:
+    """torch releases, the architectures in their builds, drivers, and the wheels whose sum is known."""
+
+    floors: Mapping[int, Floor] = field(default_factory=dict)
+    announced: tuple[Floor, ...] = ()
+    releases: tuple[Release, ...] = ()
+    architectures: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)  # (release, tag) -> {75, …}
+    wheels: frozenset[tuple[str, str, str, str]] = frozenset()  # (release, tag, platform, python)
 
 
 @dataclass(frozen=True)
@@ -56,6 +129,8 @@ class Catalogue:
     conda: list[dict[str, Any]]
     manifest: dict[str, Any] | None = None
     by_sum: dict[str, str] = field(default_factory=dict)
+    torch: TorchTable = field(default_factory=TorchTable)
+    gpus: Gpus = field(default_factory=Gpus)
 
 
 def load(env: Path, bundle: Path | None) -> Catalogue:
@@ -65,17 +140,100 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
     manifest = manifest_of(bundle) if bundle else None
     return Catalogue(
         stacks={stack.name: stack for stack in stacks},
-        models={entry["name"]: entry for entry in rows(env / "catalog" / "models.yml")},
-        installers=rows(env / "catalog" / "installers.yml"),
+        models={entry["name"]: entry for entry in checked(env, "models")},
+        installers=checked(env, "installers"),
         conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml"),
         manifest=manifest,
         by_sum={entry["sha256"]: path for path, entry in (manifest or {"files": {}})["files"].items()},
+        torch=torch_of(checked(env, "torch"), checked(env, "wheels")),
+        gpus=gpus_of(checked(env, "gpus")),
     )
+
+
+def read(path: Path) -> Any:
+    """A YAML file; with libyaml where PyYAML has it, for the long ones."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        return yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - it is a safe one
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise Problem(
+            "LW-CAT-001", f"{path} cannot be read ({error}); expected YAML. Restore it from the repository."
+        ) from error
+
+
+def checked(env: Path, name: str) -> Any:
+    """One file of the catalogue, as its JSON schema wants it."""
+    found = read(env / "catalog" / f"{name}.yml")
+    schema = json.loads((env / "catalog" / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
+    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(found))
+    if error is not None:
+        where = "/".join(str(part) for part in error.absolute_path) or "its top"
+        raise Problem(
+            "LW-CAT-002",
+            f"env/catalog/{name}.yml, at {where}: {error.message[:300]}. Mend the entry; "
+            f"env/catalog/schema/{name}.schema.json says what is expected.",
+        )
+    return found
+
+
+def torch_of(table: dict[str, Any], wheels: dict[str, Any]) -> TorchTable:
+    """The torch table, with the architectures of each build spelt out; a build without them is a hole."""
+    releases = tuple(
+        Release(str(row["torch"]), str(row["torchvision"] or ""), tuple(row["tags"])) for row in table["releases"]
+    )
+    architectures = {}
+    for release in releases:
+        for tag in release.tags:
+            if tag == "cpu":
+                continue
+            row = next((one for one in table["architectures"] if one["tag"] == tag and within(release, one)), None)
+            if row is None:
+                raise Problem(
+                    "LW-CAT-003",
+                    f"env/catalog/torch.yml: no architectures for torch {release.torch}+{tag}; expected a row that "
+                    f"covers it. Add one with its source, or take {tag} from that release's tags.",
+                )
+            architectures[release.torch, tag] = frozenset(row["sm"])
+    floors = {int(row["cuda"]): floor_of(row) for row in table["minor_version_compatibility"]}
+    for tag in {tag for release in releases for tag in release.tags if tag != "cpu"}:
+        if int(tag[2:-1]) not in floors:
+            raise Problem(
+                "LW-CAT-003",
+                f"env/catalog/torch.yml: no lowest driver for CUDA {tag[2:-1]}, which {tag} needs; expected a row in "
+                f"minor_version_compatibility. Add one with its source.",
+            )
+    return TorchTable(
+        floors=floors,
+        announced=tuple(floor_of(row) for row in table["announced"]),
+        releases=releases,
+        architectures=architectures,
+        wheels=frozenset(
+            (str(row["version"]), row["tag"], row["platform"], str(row["python"]))
+            for row in wheels["wheels"]
+            if row["name"] == "torch"
+        ),
+    )
+
+
+def within(release: Release, row: Mapping[str, Any]) -> bool:
+    """Whether a release lies in a row's range of minor releases."""
+    first, last = (tuple(map(int, str(one).split("."))) for one in row["torch"])
+    return first <= tuple(map(int, release.torch.split(".")[:2])) <= last
+
+
+def floor_of(row: Mapping[str, Any]) -> Floor:
+    """One row of lowest drivers."""
+    return Floor(str(row["cuda"]), {platform: row.get(platform) for platform in ("linux-64", "win-64")})
+
+
+def gpus_of(table: dict[str, Any]) -> Gpus:
+    """The names in lower case."""
+    return Gpus({name.lower(): str(row["compute_capability"]) for row in table["gpus"] for name in row["names"]})
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
     """A YAML file that is a list of objects, bare or under one key."""
-    found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found = read(path)
     if isinstance(found, dict):
         found = next(value for value in found.values() if isinstance(value, list))
     return list(found)
@@ -83,10 +241,23 @@ def rows(path: Path) -> list[dict[str, Any]]:
 
 def stack_of(folder: Path) -> Stack:
     """One stack folder."""
-    raw = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
-    layers = tuple(Layer(row["role"], (folder / row["lock"]).read_text(encoding="utf-8")) for row in raw["layers"])
-    tags = tuple(str(row["tag"]) for row in raw["layers"] if "tag" in row)
-    return Stack(str(raw["name"]), str(raw["python"]), tags, layers, str(raw.get("why", "")))
+    raw = read(folder / "stack.yml")
+    locks = tuple(
+        Lock(
+            Layer(row["role"], (folder / row["lock"]).read_text(encoding="utf-8")),
+            str(row.get("tag", "")),
+            str(row.get("platform", raw["platforms"][0])),
+        )
+        for row in raw["layers"]
+    )
+    return Stack(
+        name=str(raw["name"]),
+        python=str(raw["python"]),
+        locks=locks,
+        why=str(raw.get("why", "")),
+        torch=str(raw.get("torch", "")),
+        transformers=str(raw.get("transformers", "")),
+    )
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:

@@ -1,0 +1,291 @@
+"""How the planned things reach one host: every path, address and checksum, spelt out as requests for hostkit.
+
+Works from one host's part of the plan as it was written (``build/plan/hosts/NAME.json``), so a host can be done alone,
+without the others being in reach. Chooses nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from labwright.catalog import Catalogue, Layer, Stack
+from labwright.hardware import UNIT_PREFIX
+from labwright.plan import AGENTS, FRONTEND
+from labwright.wishes import Host
+from labwright.words import Finding, Refused, finding
+
+TORCH_INDEX = "https://download.pytorch.org/whl"
+CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
+HUGGINGFACE = "https://huggingface.co"
+PLATFORM = "linux-64"  # the only one whose hosts this version can change
+
+
+def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """What the roles read: one host's plan with its requests. Raises ``Refused`` for the first thing that is missing."""
+    serving, agents = [], {}
+    workers = []
+    for worker in entry["workers"]:
+        request = environment(host, catalogue, worker["stack"], worker["torch"])
+        serving += [request] if request not in serving else []
+        workers.append({**worker, "python": f"{request['prefix']}/bin/python"} | paths(host, worker, catalogue))
+    frontend: dict[str, Any] = {}
+    if {"controller", "api"} & set(entry["duties"]):
+        frontend = environment(host, catalogue, FRONTEND, None)
+        serving.append(frontend)
+    if "agent" in entry["duties"]:
+        agents = environment(host, catalogue, AGENTS, None)
+    everything = serving + ([agents] if agents else [])
+    models = {row["model_path"]: model(host, row["model"], row["quantization"], catalogue) for row in workers}
+    return {
+        **entry,
+        "store": host.wishes["lab_store"],
+        "conda": conda(host, catalogue) if entry["duties"] else {},
+        "environments": {
+            **{role: parts(serving, role) for role in ("torch", "transformers", "fastchat")},
+            "autogen": next(iter(parts([agents], "autogen")), {}) if agents else {},
+        },
+        "whole": everything,
+        "models": list(models.values()),
+        "workers": workers,
+        "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
+        "checks": checks(host, {**entry, "workers": workers}, lab),
+    }
+
+
+def gaps(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue: Catalogue) -> list[Finding]:
+    """What stands between the plan and its host: each part that cannot be brought, with the first thing it lacks."""
+    if entry["platform"] != PLATFORM and entry["duties"]:
+        return [finding("LW-PLAN-022", platform=entry["platform"])]
+    found = []
+    for part in parted(entry):
+        try:
+            spell_out(host, part, lab, catalogue)
+        except Refused as refused:
+            if refused.cause not in found:
+                found.append(refused.cause)
+    return found
+
+
+def parted(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The plan cut into pieces that can be brought or not on their own: each worker, and the rest."""
+    rest = {**entry, "workers": []}
+    return [rest, *({**entry, "duties": [], "workers": [worker]} for worker in entry["workers"])]
+
+
+def paths(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[str, str]:
+    """Where a worker finds its model, and what FastChat must be told about it."""
+    entry = catalogue.models[worker["model"]]
+    folder = worker["model"] + ("-int4" if worker["quantization"] == "int4" else "")
+    return {
+        "model_path": f"{host.wishes['lab_root']}/models/{folder}",
+        "conv_template": entry["conv_template"],
+        "url": f"http://{host.address}:{worker['port']}",
+        "host": host.address,
+        "options": options(worker),
+        "environment": {"CUDA_VISIBLE_DEVICES": ",".join(gpu["uuid"] for gpu in worker["gpus"])} if worker["gpus"] else {},
+    }
+
+
+def options(worker: Mapping[str, Any]) -> list[str]:
+    """What FastChat's model_worker is told beside the model: FastChat computes in fp32 on the CPU, unasked."""
+    found = ["--load-8bit"] if worker["quantization"] == "int8" else []
+    if worker["device"] == "cuda":
+        kinds = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
+        found += ["--dtype", kinds[worker["quantization"]]] if worker["quantization"] in kinds else []
+        found += ["--num-gpus", str(len(worker["gpus"]))] if len(worker["gpus"]) > 1 else []
+    return found
+
+
+def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str, str] | None) -> dict[str, Any]:
+    """hostkit's request for one environment, all layers in order; the prefix is named after the locks' digest."""
+    stack = catalogue.stacks[name]
+    tag = torch["tag"] if torch else ""
+    layers = stack.layers(tag, PLATFORM)
+    if torch and (PLATFORM, f"{torch['version']}+{tag}") not in stack.locked or not layers:
+        have = sorted(label for platform, label in stack.locked if platform == PLATFORM)
+        build = f"{torch['version']}+{tag}" if torch else "-"
+        raise Refused(finding("LW-PLAN-005", stack=name, build=build, have=have or ["-"]))
+    made = [conda_layer(host, catalogue, stack), *(pip_layer(host, catalogue, layer, tag) for layer in layers)]
+    digest = hashlib.sha256("".join(layer["digest"] for layer in made).encode()).hexdigest()[:12]
+    kind = f"{name}-{tag}" if tag else name
+    root = f"{host.wishes['lab_root']}/envs"
+    return {
+        "prefix": f"{root}/{kind}-{digest}",
+        "link": f"{root}/{kind}",
+        "conda": f"{host.wishes['lab_root']}/conda/bin/conda",
+        "store": host.wishes["lab_store"],
+        "layers": made,
+    }
+
+
+def parts(requests: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
+    """The layers that ``role`` answers for, of every environment that has them: its own and all before it. Only the last
+    role of an environment turns the link."""
+    found = []
+    for request in requests:
+        names = [layer["name"] for layer in request["layers"]]
+        if role in names:
+            count = names.index(role) + 1
+            link = request["link"] if count == len(names) else ""
+            found.append({**request, "layers": request["layers"][:count], "link": link})
+    return found
+
+
+def in_bundle(host: Host, path: str) -> str:
+    """Where the host reaches a file of the bundle."""
+    return f"{str(host.wishes['lab_bundle_url']).rstrip('/')}/{quote(path)}"
+
+
+def bundled(host: Host, catalogue: Catalogue, path: str) -> dict[str, Any]:
+    """A file of the bundle in hostkit's shape."""
+    if catalogue.manifest is None or path not in catalogue.manifest["files"]:
+        raise Refused(finding("LW-PLAN-012", path=path))
+    entry = catalogue.manifest["files"][path]
+    return {
+        "url": in_bundle(host, path),
+        "sha256": entry["sha256"],
+        "size": entry["size"],
+        "name": path.rsplit("/", 1)[-1],
+    }
+
+
+def mirror(host: Host, key: str, usual: str) -> str:
+    """A server's address: the inventory's mirror, or the usual one."""
+    return str(host.wishes["lab_mirrors"].get(key, usual)).rstrip("/")
+
+
+def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
+    """Conda's base: where, and the installer that makes it."""
+    prefix = f"{host.wishes['lab_root']}/conda"
+    if catalogue.manifest is not None:
+        installer = bundled(host, catalogue, catalogue.manifest["installer"]["path"])
+    else:
+        row = next(one for one in catalogue.installers if (one["name"], one["platform"]) == ("miniforge3", PLATFORM))
+        url = str(row["url"])
+        if "installers" in host.wishes["lab_mirrors"]:
+            url = f"{mirror(host, 'installers', '')}/{row['filename']}"
+        installer = {"url": url, "sha256": row["sha256"], "size": row.get("size", 0), "name": row["filename"]}
+    return {"prefix": prefix, "installer": {**installer, "unless": f"{prefix}/.labwright-installer"}}
+
+
+def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any]:
+    """The interpreter and native libraries."""
+    if catalogue.manifest is not None:
+        members = catalogue.manifest["conda"][PLATFORM].get(stack.python, [])
+        if not members:
+            raise Refused(finding("LW-PLAN-013", python=stack.python, stack=stack.name))
+        files = [bundled(host, catalogue, path) for path in members]
+    else:
+        base = mirror(host, "conda_forge", CONDA_FORGE)
+        files = [
+            {
+                "url": f"{base}/{row['subdir']}/{filename}",
+                "sha256": row["sha256"],
+                "size": row.get("size", 0),
+                "name": filename,
+            }
+            for row in catalogue.conda
+            for filename in [str(row["url"]).rsplit("/", 1)[-1]]
+        ]
+    digest = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
+    return {"name": "conda", "digest": digest, "conda": files}
+
+
+def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[str, Any]:
+    """Python packages of one role: from the bundle's wheels, or from an index."""
+    request: dict[str, Any] = {"name": layer.role, "digest": layer.digest(), "requirements": layer.requirements}
+    if catalogue.manifest is None:
+        request["index"] = index_options(host, tag)
+        return request
+    request["wheels"] = []
+    for pin, sums in layer.pins():
+        path = next((catalogue.by_sum[one] for one in sums if one in catalogue.by_sum), None)
+        if path is None:
+            raise Refused(finding("LW-PLAN-014", pin=pin))
+        request["wheels"].append(bundled(host, catalogue, path))
+    return request
+
+
+def index_options(host: Host, tag: str) -> list[str]:
+    """pip's options for the indexes: the configured mirror, and PyTorch's index for its tagged builds."""
+    python = ["--index-url", mirror(host, "python", "")] if "python" in host.wishes["lab_mirrors"] else []
+    return [*python, "--extra-index-url", f"{mirror(host, 'torch', TORCH_INDEX)}/{tag or 'cpu'}"]
+
+
+def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dict[str, Any]:
+    """hostkit's request for one model's files; packed to four bits it is another repository."""
+    whole = catalogue.models[name]
+    packed = quantization == "int4"
+    entry = {**whole, **whole["variants"]["int4"]} if packed else whole
+    folder = f"{name}-int4" if packed else name
+    files = []
+    for file in entry["files"]:
+        path = f"models/{folder}/{file['path']}"
+        if catalogue.manifest is not None and path in catalogue.manifest["files"]:
+            files.append({**bundled(host, catalogue, path), "path": file["path"]})
+        elif "bundled" in entry or not file.get("sha256") or not entry.get("revision"):
+            raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"]))
+        else:
+            hub = mirror(host, "huggingface", HUGGINGFACE)
+            url = f"{hub}/{entry['repository']}/resolve/{entry['revision']}/{file['path']}"
+            files.append({"url": url, "sha256": file["sha256"], "size": file.get("size", 0), "path": file["path"]})
+    if not files:
+        raise Refused(finding("LW-PLAN-007", model=folder, path="*"))
+    return {"path": f"{host.wishes['lab_root']}/models/{folder}", "store": host.wishes["lab_store"], "files": files}
+
+
+def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What verify asks on this host; ids are stable, a script may rely on them."""
+    duties = entry["duties"]
+    units = [f"{UNIT_PREFIX}{duty}" for duty in ("controller", "api") if duty in duties]
+    units += [worker["name"] for worker in entry["workers"]]
+    found: list[dict[str, Any]] = [
+        {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service"} for unit in units
+    ]
+    found += [
+        {
+            "id": f"worker.{worker['name'].removeprefix(UNIT_PREFIX + 'worker-')}",
+            "kind": "worker",
+            "url": worker["url"],
+            "models": worker["model_names"],
+        }
+        for worker in entry["workers"]
+    ]
+    names = lab["served"]
+    if "controller" in duties:
+        url = entry["controller_url"]
+        found.append({"id": "controller.workers", "kind": "controller", "url": url, "models": names})
+        found.append({"id": "controller.each_worker", "kind": "registered", "url": url, "count": lab["workers"]})
+    if "api" in duties and names:
+        base = f"http://{host.address}:{host.wishes['lab_api_port']}"
+        found.append({"id": "api.models", "kind": "models", "url": base, "models": names})
+        for name in names:
+            ask = {"url": base, "model": name, "prompt": "Hello"}
+            found += [
+                {"id": f"api.{kind}.{name}", "kind": kind, **ask} for kind in ("completion", "stream", "embeddings")
+            ]
+    if "agent" in duties and names:
+        program = f"{host.wishes['lab_root']}/bin/labwright-agent"
+        argv = [program, "assistant", "--task", host.wishes["lab_task"], "--json"]
+        found.append({"id": "agent.answer", "kind": "agent", "argv": argv})
+    return found
+
+
+def leftovers(host: Host) -> dict[str, Any]:
+    """Where the lab's things are on a host, for their removal: all that carries our stamp, whatever plan made it."""
+    root = host.wishes["lab_root"]
+    environments = {"root": f"{root}/envs"}
+    return {
+        "root": root,
+        "store": host.wishes["lab_store"],
+        "conda": {"prefix": f"{root}/conda", "installer": {}},
+        "environments": {role: [environments] for role in ("torch", "transformers", "fastchat")}
+        | {"autogen": environments},
+        "models": [{"state": "absent", "path": f"{root}/models", "store": host.wishes["lab_store"], "files": []}],
+        "workers": [],
+        "frontend": "",
+        "folders": [root, host.wishes["lab_state"], "/etc/labwright"],
+    }

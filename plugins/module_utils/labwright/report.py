@@ -1,0 +1,292 @@
+"""The plan for people and programs: a table, and JSON (docs/reference/plan.schema.json). Nothing is chosen here."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from labwright.plan import Explained, Fleet, HostPlan, Worker
+from labwright.words import Finding
+
+FORMAT = 1
+HEADS = {
+    "en": ("host", "GPU", "torch", "model", "as", "memory MiB", "port"),
+    "zh": ("主机", "GPU", "torch", "模型", "形式", "显存/内存 MiB", "端口"),
+}
+TEXTS = {
+    "en": {
+        "cpu": "CPU",
+        "unknown": "not asked",
+        "free": "free",
+        "of": "{used} of {total}, {free} free",
+        "why": "Why",
+        "not": "not {value}: {reason}",
+        "problems": "Problems",
+        "notes": "Worth knowing",
+        "waivers": "Waivers in force",
+        "waiver": "{host}: {rule} for {value}: {reason}",
+        "lab": "the lab",
+        "met": "Every wish is met: {workers} model workers on {hosts} hosts.",
+        "unmet": "Not every wish is met: {count} problems.",
+    },
+    "zh": {
+        "cpu": "CPU",
+        "unknown": "未询问",
+        "free": "空闲",
+        "of": "{total} 中用 {used}，余 {free}",
+        "why": "理由",
+        "not": "不用 {value}：{reason}",
+        "problems": "问题",
+        "notes": "值得知道",
+        "waivers": "生效的豁免",
+        "waiver": "{host}：{value} 豁免 {rule}：{reason}",
+        "lab": "整个实验室",
+        "met": "所有愿望都能满足：{hosts} 台主机上共 {workers} 个模型工作进程。",
+        "unmet": "有愿望不能满足：{count} 个问题。",
+    },
+}
+
+
+# Options that the printed reasons leave out, because there are many and they stand in plan.json: builds that nobody has a
+# checksum of, and those that would run too.
+QUIET = {"LW-TORCH-002", "LW-TORCH-006", "LW-STACK-003"}
+
+
+class Speaker:
+    """Says findings in one language, each distinct explanation once: in a fleet most are shared."""
+
+    def __init__(self, language: str) -> None:
+        """``language`` as in ``words``."""
+        self.language = language
+        self.known: dict[int, dict[str, Any]] = {}
+        self.kept: list[Explained] = []  # so that no id is used twice
+
+    def choice(self, one: Explained) -> dict[str, Any]:
+        """A choice with its reason and what was rejected."""
+        key = id(one)
+        if key not in self.known:
+            self.kept.append(one)
+            self.known[key] = {
+                "choice": one.choice,
+                "value": one.value,
+                "because": one.because.say(self.language)["message"],
+                "rejected": [
+                    {"value": row.value, "id": row.why.id, "message": row.why.say(self.language)["message"]}
+                    for row in one.rejected
+                ],
+            }
+        return self.known[key]
+
+    def findings(self, found: Sequence[Finding]) -> list[dict[str, str]]:
+        """Problems or notes."""
+        return [one.say(self.language) for one in found]
+
+
+def as_json(lab: Fleet) -> dict[str, Any]:
+    """The whole plan, as it is written."""
+    speaker = Speaker(lab.language)
+    hosts = {name: one.kept or host_json(one, speaker) for name, one in lab.hosts.items()}
+    return {
+        "format": FORMAT,
+        "lab": lab.name,
+        "language": lab.language,
+        "met": lab.met,
+        "served": lab.served,
+        "workers": lab.workers,
+        "problems": speaker.findings(lab.problems),
+        "hosts": hosts,
+    }
+
+
+def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
+    """One host's part."""
+    hardware = plan.hardware
+    workers = [worker_json(one, speaker) for one in plan.workers]
+    return {
+        "host": plan.host,
+        "address": plan.address,
+        "source": hardware.source if hardware else "unknown",
+        "platform": hardware.platform if hardware else "",
+        "driver_version": hardware.driver_version if hardware else "",
+        "memory_mib": hardware.memory_mib if hardware else 0,
+        "gpus": gpus_json(plan),
+        "duties": plan.duties,
+        "workers": workers,
+        "controller": plan.controller,
+        "controller_url": plan.controller_url,
+        "api": plan.api,
+        "api_url": plan.api_url,
+        "endpoints": plan.endpoints,
+        "sandbox": plan.sandbox,
+        "choices": [speaker.choice(one) for one in plan.explain],
+        "waivers": plan.waivers,
+        "problems": speaker.findings(plan.problems),
+        "notes": speaker.findings(plan.notes),
+    }
+
+
+def gpus_json(plan: HostPlan) -> list[dict[str, Any]]:
+    """The host's cards, with what the plan puts on each."""
+    found = []
+    for gpu in plan.hardware.gpus if plan.hardware else ():
+        planned = sum(one.each_mib for one in plan.workers if gpu.uuid in [card.uuid for card in one.gpus])
+        found.append(
+            {
+                "index": gpu.index,
+                "uuid": gpu.uuid,
+                "name": gpu.name,
+                "compute_capability": gpu.compute_capability,
+                "mig": gpu.mig,
+                "memory_mib": gpu.memory_mib,
+                "foreign_mib": gpu.foreign_mib,
+                "planned_mib": planned,
+                "free_mib": gpu.memory_mib - gpu.foreign_mib - planned,
+            }
+        )
+    return found
+
+
+def worker_json(worker: Worker, speaker: Speaker) -> dict[str, Any]:
+    """One worker."""
+    return {
+        "name": worker.name,
+        "model": worker.model,
+        "model_names": worker.names,
+        "stack": worker.stack,
+        "python_version": worker.python,
+        "torch": {"version": worker.build.torch, "tag": worker.build.tag, "torchvision": worker.build.torchvision},
+        "quantization": worker.quantization,
+        "device": worker.device,
+        "gpus": [{"uuid": one.uuid, "name": one.name, "index": one.index} for one in worker.gpus],
+        "memory_mib": worker.memory_mib,
+        "memory_each_mib": worker.each_mib,
+        "context": worker.tokens,
+        "replica": worker.replica,
+        "port": worker.port,
+        "choices": [speaker.choice(one) for one in worker.explain],
+    }
+
+
+def as_text(written: Mapping[str, Any]) -> str:
+    """The plan as people read it, from its JSON: the table, the reasons, and all problems of all hosts together."""
+    texts = TEXTS[written["language"]]
+    parts = [table(rows_of(written), HEADS[written["language"]])]
+    parts += [block(texts["why"], reasons(written, texts))]
+    waivers = [texts["waiver"].format(host=name, **row) for name, one in hosts(written) for row in one["waivers"]]
+    parts += [block(texts["waivers"], waivers)]
+    parts += [block(texts["notes"], said(written, "notes", texts))]
+    problems = said(written, "problems", texts)
+    parts += [block(texts["problems"], problems)]
+    end = texts["met"] if written["met"] else texts["unmet"]
+    parts += [end.format(workers=written["workers"], hosts=len(written["hosts"]), count=len(problems))]
+    return "\n\n".join(part for part in parts if part)
+
+
+def hosts(written: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """Hosts by name."""
+    return sorted(written["hosts"].items())
+
+
+def rows_of(written: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """The table's rows: for each host its cards with what runs on them, and what runs beside."""
+    texts = TEXTS[written["language"]]
+    found: list[tuple[str, ...]] = []
+    for name, one in hosts(written):
+        cards = one["gpus"] or [{"uuid": "", "name": texts["cpu"] if one["platform"] else texts["unknown"]}]
+        first = True
+        for card in cards:
+            here = [worker for worker in one["workers"] if on(worker, card["uuid"], one)]
+            for worker in here or [None]:
+                found.append((name if first else "", *cells(card, worker, one, texts)))
+                first = False
+        duties = [f"{duty} {one[duty]['port']}" for duty in ("controller", "api") if one[duty]]
+        duties += ["agent"] if "agent" in one["duties"] else []
+        if duties:
+            found.append(("", "", "", ", ".join(duties), "", "", ""))
+    return found
+
+
+def on(worker: Mapping[str, Any], uuid: str, one: Mapping[str, Any]) -> bool:
+    """Whether a worker runs on a card, or, on the CPU, is shown in the first row."""
+    if worker["gpus"]:
+        return any(card["uuid"] == uuid for card in worker["gpus"])
+    return not one["gpus"] or one["gpus"][0]["uuid"] == uuid
+
+
+def cells(
+    card: Mapping[str, Any], worker: Mapping[str, Any] | None, one: Mapping[str, Any], texts: Mapping[str, str]
+) -> tuple[str, ...]:
+    """One row without the host's name."""
+    gpu = card["name"].removeprefix("NVIDIA ")
+    if card["uuid"]:
+        gpu = f"{card['index']}: {gpu} ({card['compute_capability']})"
+        total, free = card["memory_mib"], card["free_mib"]
+    else:
+        total = one["memory_mib"]
+        free = total - sum(row["memory_mib"] for row in one["workers"]) if total else 0
+    if worker is None:
+        return gpu, "", "", "", f"{free} {texts['free']}" if card["uuid"] else "", ""
+    if worker["device"] == "cpu" and card["uuid"]:
+        gpu, total, free = texts["cpu"], one["memory_mib"], one["memory_mib"] - worker["memory_mib"]
+    used = worker["memory_each_mib"]
+    build = f"{worker['torch']['version']}+{worker['torch']['tag']}"
+    room = texts["of"].format(used=used, total=total or "?", free=free if total else "?")
+    return gpu, build, worker["model"], worker["quantization"], room, str(worker["port"])
+
+
+def reasons(written: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
+    """Each distinct reason once, with the hosts that it is for."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, one in hosts(written):
+        for row in [*one["choices"], *(row for worker in one["workers"] for row in worker["choices"])]:
+            against = tuple(
+                texts["not"].format(value=no["value"], reason=f"{no['message']} [{no['id']}]") 
+                for no in row["rejected"]
+                if no["id"] not in QUIET
+            )
+            names = found.setdefault((f"{row['choice']} {row['value']}: {row['because']}", *against), [])
+            if name not in names:
+                names.append(name)
+    lines = []
+    for (first, *against), names in found.items():
+        shown = ", ".join(names[:4]) + (f" + {len(names) - 4}" if len(names) > 4 else "")
+        lines += [f"{shown}: {first}", *(f"    {one}" for one in against)]
+    return lines
+
+
+def said(written: Mapping[str, Any], kind: str, texts: Mapping[str, str]) -> list[str]:
+    """Problems or notes of the lab and of every host, the same ones together."""
+    found: dict[str, list[str]] = {}
+    whole = [(texts["lab"], row) for row in written["problems"]] if kind == "problems" else []
+    for name, row in [*whole, *((name, row) for name, one in hosts(written) for row in one[kind])]:
+        found.setdefault(f"{row['id']}: {row['message']} {row['fix']}".strip(), []).append(name)
+    return [
+        f"{', '.join(names[:8])}{f' + {len(names) - 8}' if len(names) > 8 else ''}: {text}"
+        for text, names in found.items()
+    ]
+
+
+def block(head: str, lines: Sequence[str]) -> str:
+    """A heading with its lines; nothing where there are none."""
+    return "\n".join([head, *(f"  {line}" for line in lines)]) if lines else ""
+
+
+def table(rows: Sequence[Sequence[str]], heads: Sequence[str]) -> str:
+    """Columns as wide as their widest cell; a Chinese character is two columns wide."""
+    everything = [heads, *rows]
+    widths = [max(width(row[at]) for row in everything) for at in range(len(heads))]
+    lines = ["  ".join(cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)).rstrip()
+             for row in everything]  # fmt: skip
+    return "\n".join([lines[0], "-" * min(160, sum(widths) + 2 * (len(widths) - 1)), *lines[1:]])
+
+
+def width(text: str) -> int:
+    """Columns of a terminal."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
+
+
+def dump(value: Any) -> str:
+    """JSON as files get it."""
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
