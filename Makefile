@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help demo demo-down test lint unit roles e2e lock clean develop
+.PHONY: help demo demo-down test lint unit roles e2e bench lock clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,7 @@ lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline --strict
 	$(BIN)/python env/lock.py --check
+	set -e; for stack in chatglm2 frontend agents; do $(BIN)/python env/pins.py --stack $$stack; done
 
 unit: develop $(CACHE)/agents/.ready ## Unit tests, and the agent programs' own
 	$(BIN)/pytest tests/unit
@@ -61,6 +62,9 @@ roles: develop ## Roles under Molecule, on Debian 12 and 13
 
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e
+
+bench: develop ## Measure: a thousand and ten thousand hosts planned
+	$(BIN)/python tests/bench/plan.py
 
 lock: develop ## Make the locks anew from their sources
 	$(BIN)/python env/lock.py

@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         jobs = {
             "check": self.check,
-            "plan": self.plan,
+            "plan": self.choose,
             "met": self.met,
             "read": self.read,
             "leftovers": self.leftovers,
@@ -76,7 +76,11 @@ class ActionModule(ActionBase):
         if not found:
             fleet = self.fleet(task_vars, given)
             language = str(fleet[0].wishes["lab_language"]) if fleet else "en"
-            whole, by_host = plan.check(fleet, catalog.load(ROOT / "env", None))
+            loaded = catalog.load(ROOT / "env", None)
+            whole, by_host = plan.check(fleet, loaded)
+            wanted = {name for host in fleet for name in plan.named(host, loaded)}
+            for host in fleet:
+                by_host[host.name] += plan.check_endpoints(given[host.name].get("autogen_endpoints"), wanted)
             named = [(report.TEXTS[language]["lab"], one) for one in whole]
             named += [(host, one) for host, wrong in by_host.items() for one in wrong]
             lines = [f"{one.id}: {host}: {one.sentence(language)}" for host, one in named]
@@ -96,6 +100,10 @@ class ActionModule(ActionBase):
             if host != "localhost"
         ]
 
+    def host(self, name: str, task_vars: dict[str, Any]) -> wishes.Host:
+        """One host's wishes, without a look at the others."""
+        return wishes.host_of(name, task_vars.get("group_names", []), self.variables(name, task_vars))
+
     def bundle(self, host: wishes.Host) -> Path | None:
         """The folder of the bundle that a host takes from; None where it fetches from the internet."""
         return Path(host.wishes["lab_bundle_dir"]) if host.wishes["lab_bundle_url"] else None
@@ -104,7 +112,7 @@ class ActionModule(ActionBase):
         """Where the plan is written."""
         return Path(host.wishes.get("lab_plan_dir") or ROOT / "build" / "plan")
 
-    def plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+    def choose(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The whole lab's plan, printed and written."""
         fleet = self.fleet(task_vars)
         catalogue = catalog.load(ROOT / "env", None)
@@ -116,7 +124,8 @@ class ActionModule(ActionBase):
                 asked[host.name] = hardware.given(host.wishes["hardware_given"], host.name, catalogue.gpus)
             elif facts and host.name in task_vars["ansible_play_hosts_all"]:
                 asked[host.name] = hardware.seen(facts, catalogue.gpus)
-        lab = plan.make(fleet, asked, catalogue, before(folder))
+        silent = set(task_vars["ansible_play_hosts_all"]) - set(asked)
+        lab = plan.make(fleet, asked, catalogue, before(folder), silent)
         written = report.as_json(lab)
         self.add_gaps(lab, written, fleet)
         write(folder, written)
@@ -146,7 +155,7 @@ class ActionModule(ActionBase):
 
     def met(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Whether every wish is met, by the plan as it was written."""
-        written = before(self.folder(self.fleet(task_vars)[0]))
+        written = before(self.folder(self.host(task_vars["inventory_hostname"], task_vars)))
         limited = set(task_vars["ansible_play_hosts_all"]) if self._task.args.get("of") != "lab" else set()
         found = list(written["problems"])
         found += [row for host, one in written["hosts"].items() if host in limited for row in one["problems"]]
@@ -157,9 +166,8 @@ class ActionModule(ActionBase):
     def read(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """This host's part of the plan, spelt out; its problems end the run for this host."""
         name = task_vars["inventory_hostname"]
-        host = next(one for one in self.fleet(task_vars) if one.name == name)
-        folder = self.folder(host)
-        path = folder / "hosts" / f"{name}.json"
+        host = self.host(name, task_vars)
+        path = self.folder(host) / "hosts" / f"{name}.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
@@ -175,8 +183,7 @@ class ActionModule(ActionBase):
 
     def leftovers(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Where this host's things are."""
-        name = task_vars["inventory_hostname"]
-        return {"changed": False, **delivery.leftovers(wishes.host_of(name, [], self.variables(name, task_vars)))}
+        return {"changed": False, **delivery.leftovers(self.host(task_vars["inventory_hostname"], task_vars))}
 
     def verdict(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The lab's verdict, written to ``path``."""

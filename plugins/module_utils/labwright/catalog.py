@@ -117,6 +117,7 @@ class TorchTable:
     releases: tuple[Release, ...] = ()
     architectures: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)  # (release, tag) -> {75, …}
     wheels: frozenset[tuple[str, str, str, str]] = frozenset()  # (release, tag, platform, python)
+    disk_mib: Mapping[str, int] = field(default_factory=lambda: {"cpu": 0, "cuda": 0})  # of an environment
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,7 @@ def torch_of(table: dict[str, Any], wheels: dict[str, Any]) -> TorchTable:
             for row in wheels["wheels"]
             if row["name"] == "torch"
         ),
+        disk_mib={kind: int(row["mib"]) for kind, row in table["disk_mib"].items()},
     )
 
 

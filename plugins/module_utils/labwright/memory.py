@@ -21,9 +21,8 @@ MIB = 1 << 20
 
 def needed_mib(model: Mapping[str, Any], quantization: str, tokens: int, device: str) -> int:
     """Memory for one worker that serves ``model`` with conversations of ``tokens`` tokens, one at a time."""
-    return weights_mib(model, quantization, device) + cache_mib(model, quantization, tokens, device) + working_mib(
-        model, quantization, tokens, device
-    )
+    held = weights_mib(model, quantization, device) + cache_mib(model, quantization, tokens, device)
+    return held + working_mib(model, quantization, tokens, device)
 
 
 def weights_mib(model: Mapping[str, Any], quantization: str, device: str) -> int:
@@ -37,7 +36,7 @@ def weights_mib(model: Mapping[str, Any], quantization: str, device: str) -> int
 def cache_mib(model: Mapping[str, Any], quantization: str, tokens: int, device: str) -> int:
     """Keys and values of every layer for ``tokens`` tokens."""
     shape = model["shape"]
-    values = 2 * shape["layers"] * shape["kv_heads"] * shape["head_size"] * tokens
+    values = 2 * int(shape["layers"]) * int(shape["kv_heads"]) * int(shape["head_size"]) * tokens
     return round(values * width(quantization, device) / MIB)
 
 
@@ -46,9 +45,10 @@ def working_mib(model: Mapping[str, Any], quantization: str, tokens: int, device
     where the weights are packed; and the runtime."""
     shape = model["shape"]
     wide = width(quantization, device)
-    scores = tokens * shape["vocabulary"] * (wide + 4)
-    widest = tokens * 2 * shape["feed_forward"] * 2 * wide
-    unpacked = 2 * shape["feed_forward"] * shape["hidden"] * wide if quantization in ("int8", "int4") else 0
+    feed_forward = int(shape["feed_forward"])
+    scores = tokens * int(shape["vocabulary"]) * (wide + 4)
+    widest = tokens * 2 * feed_forward * 2 * wide
+    unpacked = 2 * feed_forward * int(shape["hidden"]) * wide if quantization in ("int8", "int4") else 0
     return round((scores + widest + unpacked) / MIB) + RUNTIME_MIB[device]
 
 
@@ -57,6 +57,11 @@ def width(quantization: str, device: str) -> float:
     if quantization in ("int8", "int4"):
         return 4.0 if device == "cpu" else 2.0
     return BYTES[quantization]
+
+
+def files_mib(model: Mapping[str, Any]) -> int:
+    """The model's files, about: its weights as they were published."""
+    return round(int(model["parameters"]) * BYTES[model["dtype"]] / MIB)
 
 
 def usable_mib(total: int, foreign: int) -> int:

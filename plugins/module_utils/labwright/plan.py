@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import heapq
 import ipaddress
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -18,7 +18,7 @@ from packaging.specifiers import SpecifierSet
 
 from labwright import builds, memory
 from labwright.builds import Build, Choice, Question, Rejected
-from labwright.catalog import Catalogue, Stack, TorchTable
+from labwright.catalog import Catalogue, Stack
 from labwright.hardware import UNIT_PREFIX, Gpu, Hardware, version
 from labwright.placing import Level, Placement, Slot, Want, place
 from labwright.wishes import Host
@@ -31,7 +31,7 @@ BF16_SINCE = (8, 0)  # compute capability
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
 CPU_SHARE = 0.9  # of a host's memory may hold models
 FIT = "fit"
-WAIVABLE = (*builds.WAIVABLE, "LW-STACK-001", "LW-FIT-001")
+WAIVABLE = ("LW-STACK-001", *builds.WAIVABLE)
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Fleet:
     @property
     def met(self) -> bool:
         """Whether every wish is met."""
-        return not self.problems and not any(one.problems or one.kept.get("problems") for one in self.hosts.values())
+        return not self.problems and not any(one.problems for one in self.hosts.values())
 
     @cached_property
     def served(self) -> list[str]:
@@ -173,9 +173,14 @@ def wishes_of(host: Host, catalogue: Catalogue) -> list[Wish]:
     ]
 
 
+def named(host: Host, catalogue: Catalogue) -> list[str]:
+    """The names that a worker's wishes would be served under."""
+    return [name for wish in wishes_of(host, catalogue) for name in (wish.model, *wish.aliases)]
+
+
 def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], dict[str, list[Finding]]]:
     """What can be refused without asking any host: of the lab, and of each host."""
-    whole = topology(fleet)
+    whole = topology(fleet, catalogue)
     by_host: dict[str, list[Finding]] = {host.name: [] for host in fleet}
     addresses: dict[str, list[str]] = {}
     for host in fleet:
@@ -197,14 +202,18 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
     return whole, by_host
 
 
-def topology(fleet: Sequence[Host]) -> list[Finding]:
-    """One controller; somebody to ask where somebody asks."""
+def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:
+    """One controller; somebody to ask where somebody asks; the package that AutoGen wants beside it."""
     controllers = sorted(one.name for one in fleet if "controller" in one.groups)
     found = []
     if len(controllers) != 1:
         found.append(finding("LW-PLAN-001", found=controllers or ["-"]))
-    if any("agents" in one.groups for one in fleet) and not any("api" in one.groups for one in fleet):
+    agents = any("agents" in one.groups for one in fleet)
+    if agents and not any("api" in one.groups for one in fleet):
         found.append(finding("LW-PLAN-002"))
+    pins = [pin for lock in catalogue.stacks[AGENTS].locks for pin, _sums in lock.layer.pins()] if agents else []
+    if agents and not any(pin.startswith("docker==") for pin in pins):
+        found.append(finding("LW-KNOWN-006"))
     return found
 
 
@@ -290,9 +299,11 @@ def make(
     hardware: Mapping[str, tuple[Hardware, Sequence[Finding]]],
     catalogue: Catalogue,
     before: Mapping[str, Any] | None = None,
+    silent: Collection[str] = (),
 ) -> Fleet:
     """The plan of the whole lab. ``hardware`` lacks the hosts that were not asked: those keep their part of ``before``,
-    the last plan as it was written. Models with replicas stay where ``before`` has them, as long as they still fit."""
+    the last plan as it was written. ``silent`` were asked and did not answer: they keep it too, with a problem. Models
+    with replicas stay where ``before`` has them, as long as they still fit."""
     ordered = sorted(fleet, key=lambda one: one.name)
     first = ordered[0].wishes if ordered else {"lab_name": "lab", "lab_language": "en"}
     lab = Fleet(str(first["lab_name"]), str(first["lab_language"]))
@@ -308,7 +319,7 @@ def make(
         plan.problems += wrong[host.name]
         if host.name not in hardware:
             plan.kept = dict(before.get("hosts", {}).get(host.name, {}))
-            if not plan.kept:
+            if host.name in silent or not plan.kept:
                 plan.problems.append(finding("LW-PLAN-019"))
             continue
         plan.hardware, found = hardware[host.name][0], list(hardware[host.name][1])
@@ -325,7 +336,7 @@ def make(
     for room in rooms.values():
         room.complain(roomy)
     for host in ordered:
-        finish(lab.hosts[host.name], host, catalogue.torch)
+        finish(lab.hosts[host.name], host, catalogue)
     connect(lab, ordered)
     return lab
 
@@ -752,7 +763,7 @@ def offer(heap: list[tuple[Any, ...]], wish: Wish, room: Room, want: Want, at: i
 # --- names, ports, and the last checks -------------------------------------------------------------------------------
 
 
-def finish(plan: HostPlan, host: Host, torch: TorchTable) -> None:
+def finish(plan: HostPlan, host: Host, catalogue: Catalogue) -> None:
     """Names and ports of the workers, the disk, and what is worth a note."""
     if plan.hardware is None:
         return
@@ -773,13 +784,35 @@ def finish(plan: HostPlan, host: Host, torch: TorchTable) -> None:
     if max(taken, default=0) > 65535:
         plan.problems.append(finding("LW-PLAN-011", port=max(taken)))
     note_unused_waivers(plan, host)
-    known = builds.newest_driver(plan.hardware.platform, torch)
+    check_disk(plan, host, catalogue)
+    known = builds.newest_driver(plan.hardware.platform, catalogue.torch)
     if version(plan.hardware.driver_version)[:1] > known:
         plan.notes.append(finding("LW-GPU-014", driver=plan.hardware.driver_version, known=".".join(map(str, known))))
     if plan.hardware.source == "seen":
         for gpu in plan.hardware.gpus:
             if gpu.foreign_mib > gpu.memory_mib * memory.MARGIN:
                 plan.notes.append(finding("LW-GPU-013", name=gpu.name, index=gpu.index, used=gpu.foreign_mib))
+
+
+def check_disk(plan: HostPlan, host: Host, catalogue: Catalogue) -> None:
+    """Room for the models and environments that are not there yet: an estimate, before anything is fetched."""
+    hardware = plan.hardware
+    assert hardware is not None
+    root = str(host.wishes["lab_root"])
+    new_models = {worker.model for worker in plan.workers if f"{root}/models/{worker.model}" not in hardware.present}
+    models = sum(memory.files_mib(catalogue.models[model]) for model in sorted(new_models))
+    kinds = {f"{root}/envs/{worker.stack}-{worker.build.tag}-": worker.device for worker in plan.workers}
+    environments = sum(
+        catalogue.torch.disk_mib[device]
+        for prefix, device in kinds.items()
+        if not any(one.startswith(prefix) for one in hardware.present)
+    )
+    # Archives and model files lie in the store until they are used; archives are about half of what they hold.
+    need = {root: models + environments, str(host.wishes["lab_store"]): models + environments // 2}
+    need[""] = need[root] + environments // 2  # hardware_given has one number for all
+    for path, free in sorted(hardware.disk_mib.items()):
+        if need.get(path, 0) > free:
+            plan.problems.append(finding("LW-FIT-004", path=path or "/", free=free, need=need[path]))
 
 
 def connect(lab: Fleet, fleet: Sequence[Host]) -> None:

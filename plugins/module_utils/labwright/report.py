@@ -87,7 +87,10 @@ class Speaker:
 def as_json(lab: Fleet) -> dict[str, Any]:
     """The whole plan, as it is written."""
     speaker = Speaker(lab.language)
-    hosts = {name: one.kept or host_json(one, speaker) for name, one in lab.hosts.items()}
+    hosts = {
+        name: {**one.kept, "problems": speaker.findings(one.problems)} if one.kept else host_json(one, speaker)
+        for name, one in lab.hosts.items()
+    }
     return {
         "format": FORMAT,
         "lab": lab.name,
@@ -250,9 +253,9 @@ def reasons(written: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
             if name not in names:
                 names.append(name)
     lines = []
-    for (first, *against), names in found.items():
+    for (first, *others), names in found.items():
         shown = ", ".join(names[:4]) + (f" + {len(names) - 4}" if len(names) > 4 else "")
-        lines += [f"{shown}: {first}", *(f"    {one}" for one in against)]
+        lines += [f"{shown}: {first}", *(f"    {one}" for one in others)]
     return lines
 
 
