@@ -90,6 +90,11 @@ class Lab:
         found: dict[str, Any] = json.loads((FOLDER / "verdict.json").read_text(encoding="utf-8"))
         return found
 
+    def plan(self) -> dict[str, Any]:
+        """The last plan."""
+        found: dict[str, Any] = json.loads((FOLDER / "plan/plan.json").read_text(encoding="utf-8"))
+        return found
+
     def snapshot(self, host: str) -> set[str]:
         """What is on a host outside the folders that any program may write to (see molecule/shared/snapshot.sh)."""
         return set(self.ssh(host, (ROOT / "molecule/shared/snapshot.sh").read_text(encoding="utf-8")).splitlines())

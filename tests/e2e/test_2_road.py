@@ -32,7 +32,7 @@ def test_check_mode_on_fresh_hosts_does_not_fail_and_changes_nothing(lab: Lab, f
     ("task", "program"),
     [
         ("Run the installer", "tar|labwright/conda|installer"),
-        ("Make the environment up to torch", "pip install|conda install"),
+        ("Make the environments up to torch, or remove them", "pip install|conda install"),
         ("Bring the model's files or remove it|Bring the model's files or remove them", ""),
     ],
 )
@@ -161,7 +161,7 @@ def workshop(lab: Lab) -> Iterator[str]:
             f"mkdir -p {folder}/{Path(name).parent}; cat > {folder}/{name} <<'END_OF_FILE'\n{text}\nEND_OF_FILE\n",
         )
     lab.ssh("e2e-w1", f"cp -r /opt/labwright/models/labwright-demo {folder}/model")
-    python = "/opt/labwright/envs/chatglm2/bin/python -W ignore"
+    python = "/opt/labwright/envs/chatglm2-cpu/bin/python -W ignore"
     yield f"cd {folder}; HOME={folder} OMP_WAIT_POLICY=PASSIVE {python} env/models/train.py"
     lab.ssh("e2e-w1", f"rm -rf {folder}")
 
