@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help demo demo-down test lint unit roles e2e bench lock clean develop
+.PHONY: help ready demo demo-down test lint unit roles e2e bench lock clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,8 @@ $(VENV)/.ready: env/control/requirements.txt env/control/collections.txt env/con
 $(VENV)/.develop: $(VENV)/.ready env/control/develop.txt
 	@bash env/control/venv.sh "$(PYTHON)" $(VENV) env/control/develop.txt
 	@touch $@
+
+ready: $(VENV)/.ready ## Make the virtual environment that plans and provisions
 
 develop: $(VENV)/.develop ## Make the virtual environment with all tools for changing Labwright
 
