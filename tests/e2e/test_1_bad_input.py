@@ -134,7 +134,11 @@ def test_a_machine_that_is_not_there_is_planned_without_a_connection(lab: Lab) -
     run = lab.play("playbooks/plan.yml", ansible_host="192.0.2.1", lab_address="{{ inventory_hostname }}", **variables)
     assert run.status == 0, "nobody was asked: this address leads nowhere"
     worker = lab.plan()["hosts"]["e2e-w1"]["workers"][0]
-    assert (worker["torch"]["tag"], worker["quantization"], worker["gpus"][0]["name"]) == ("cu126", "int8", card["name"])
+    assert (worker["torch"]["tag"], worker["quantization"], worker["gpus"][0]["name"]) == (
+        "cu126",
+        "int8",
+        card["name"],
+    )
     site = lab.play("playbooks/preflight.yml", **variables)
     assert site.status != 0
     assert "LW-PLAN-020" in site.text

@@ -33,13 +33,22 @@ def test_the_model_is_an_ordinary_llama() -> None:
 def test_the_catalogue_says_what_fastchat_must_be_told() -> None:
     context = json.loads((FOLDER / "config.json").read_text())["max_position_embeddings"]
     assert DEMO["context_length"] == context
-    assert all(entry["conv_template"] and entry["stack"] for entry in CATALOGUE)
+    assert all(entry["conv_template"] for entry in CATALOGUE)
 
 
-@pytest.mark.parametrize("entry", [e for e in CATALOGUE if "bundled" not in e], ids=lambda entry: entry["name"])
+HUB = [entry for entry in CATALOGUE if "bundled" not in entry]
+
+
+@pytest.mark.parametrize("entry", [e for e in HUB if e["revision"]], ids=lambda entry: entry["name"])
 def test_a_hub_model_is_pinned(entry: dict[str, Any]) -> None:
     assert len(entry["revision"]) == 40
     assert all(len(file["sha256"]) == 64 for file in entry["files"] if "sha256" in file)
     weights = [file for file in entry["files"] if file["path"].endswith((".bin", ".safetensors"))]
     assert weights
     assert all("sha256" in file for file in weights)
+
+
+@pytest.mark.parametrize("entry", [e for e in HUB if not e["revision"]], ids=lambda entry: entry["name"])
+def test_a_hub_model_that_is_not_pinned_names_no_file_that_could_be_fetched(entry: dict[str, Any]) -> None:
+    assert entry["files"] == []
+    assert any("revision" in line for line in entry["unknown"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from hostkit.result import Result
+from unit.labwright.made_up import real
 from unit.labwright.plugins import plugin
 
 HOSTKIT = plugin("action", "hostkit")
@@ -127,11 +128,50 @@ def test_an_unreachable_host_stays_unreachable() -> None:
 
 # --- labwright -----------------------------------------------------------------------------------------------------
 
+PLAIN = {"system": "Linux", "cpus": 4, "memory_mib": 8192, "nvidia_smi": None}
+FIELDS = ["index", "uuid", "name", "memory.total", "memory.used", "driver_version", "compute_cap"]
+SMI = {
+    "rc": 0,
+    "stdout": "0, GPU-1, NVIDIA GeForce RTX 3090, 24576, 1, 535.104.05, 8.6\n",
+    "stderr": "",
+    "fields": FIELDS,
+}
+GPU = {**PLAIN, "nvidia_smi": SMI}
+ON_PAPER = {
+    "driver_version": "580.65.06",
+    "memory_mib": 65536,
+    "gpus": [{"name": "NVIDIA GeForce RTX 5090", "memory_mib": 32607, "compute_capability": "12.0"}],
+}
+
+
+def whole_bundle(folder: Path) -> Path:
+    """A bundle that holds all that this repository's own catalogue wants of one."""
+    one = real()
+    sums = {f"conda/{row['url'].rsplit('/', 1)[1]}": row["sha256"] for row in one.conda}
+    members = list(sums)
+    sums |= {"installers/conda.sh": "0" * 64}
+    for stack in one.stacks.values():
+        for lock in stack.locks:
+            sums |= {f"wheels/{pin}.whl": found[0] for pin, found in lock.layer.pins()}
+    for file in one.models["labwright-demo"]["files"]:
+        sums[f"models/labwright-demo/{file['path']}"] = file["sha256"]
+    manifest = {
+        "format": 1,
+        "files": {path: {"sha256": found, "size": 1} for path, found in sums.items()},
+        "installer": {"path": "installers/conda.sh"},
+        "conda": {"linux-64": {"3.11": members}},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+    return folder
+
 
 def variables(name: str = "ctl10", **wishes: Any) -> dict[str, Any]:
+    """What Ansible gives the plugin: two hosts that are not on paper, both in the play."""
     common = {"lab_models": ["labwright-demo"], "inventory_dir": "/x", **wishes}
     return {
         "inventory_hostname": name,
+        "ansible_play_hosts_all": ["ctl10", "w11"],
         "groups": {"all": ["localhost", "ctl10", "w11"], "controller": ["ctl10"], "api": ["ctl10"], "workers": ["w11"]},
         "hostvars": HostVars(
             localhost={"lab_guess": "localhost is no host of the lab"},
@@ -141,9 +181,39 @@ def variables(name: str = "ctl10", **wishes: Any) -> dict[str, Any]:
     }
 
 
+def lab_of(
+    tmp_path: Path, *, bundle: bool = True, facts: dict[str, Any] | None = None, **wishes: Any
+) -> dict[str, Any]:
+    """Two hosts that were asked, a folder for the plan, and a bundle that has everything."""
+    places = {"lab_plan_dir": str(tmp_path / "plan"), **wishes}
+    if bundle:
+        folder = str(whole_bundle(tmp_path / "bundle"))
+        places = {"lab_bundle_url": "http://192.0.2.1:8480", "lab_bundle_dir": folder, **places}
+    task_vars = variables(**places)
+    for one in ("ctl10", "w11"):
+        task_vars["hostvars"][one]["hardware_facts"] = facts or PLAIN
+    return task_vars
+
+
 def act(arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = action(LABWRIGHT, arguments).run(None, task_vars)
     return result
+
+
+def the_plan(tmp_path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((tmp_path / "plan" / "plan.json").read_text(encoding="utf-8"))
+    return found
+
+
+def ids(rows: Iterable[dict[str, Any]]) -> list[str]:
+    return [row["id"] for row in rows]
+
+
+@pytest.mark.parametrize("arguments", [{}, {"do": "guess"}])
+def test_there_are_only_the_jobs_that_there_are(arguments: dict[str, Any]) -> None:
+    result = act(arguments, variables())
+    assert (result["failed"], result["code"]) == (True, "LW-CONTROL-010")
+    assert "expected one of check, plan, met, read, leftovers, verdict" in result["msg"]
 
 
 def test_check_reads_every_host() -> None:
@@ -160,23 +230,18 @@ def test_check_names_every_problem_of_every_host() -> None:
     assert "docker_other" not in result["msg"]
 
 
-def test_plan_explains_and_gives_the_variables() -> None:
-    result = act({"do": "plan", "facts": {}}, variables())
-    assert result["duties"] == ["controller", "api"]
-    assert any(line.startswith("stack: frontend, because ") for line in result["msg"])
-
-
-def test_plan_gives_a_problem_as_a_sentence(tmp_path: Path) -> None:
-    wishes = {"lab_bundle_url": "http://192.0.2.1:8480", "lab_bundle_dir": str(tmp_path)}
-    result = act({"do": "plan", "facts": {}}, variables(**wishes))
-    assert (result["failed"], result["code"]) == (True, "LW-BUNDLE-001")
-    assert result["msg"].startswith("LW-BUNDLE-001: ")
-
-
-def test_leftovers_need_no_facts() -> None:
-    result = act({"do": "leftovers"}, variables(lab_root="/srv/lab"))
-    assert result["root"] == "/srv/lab"
-    assert not result["changed"]
+def test_check_names_every_contradiction_of_the_lab_and_its_hosts_together() -> None:
+    task_vars = variables(lab_models=["guess"], lab_level="forced")
+    task_vars["groups"]["controller"] = ["ctl10", "w11"]
+    result = act({"do": "check"}, task_vars)
+    lines = result["msg"].splitlines()
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["LW-PLAN-001", "the lab"],
+        ["LW-PLAN-018", "ctl10"],
+        ["LW-PLAN-003", "w11"],
+        ["LW-PLAN-018", "w11"],
+    ]
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-001")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +250,12 @@ def test_leftovers_need_no_facts() -> None:
         ({"lab_models": ["guess"]}, {}, "LW-PLAN-003"),
         ({}, {"controller": []}, "LW-PLAN-001"),
         ({}, {"api": [], "agents": ["ctl10"]}, "LW-PLAN-002"),
-        ({"lab_bundle_url": "http://192.0.2.1", "lab_bundle_dir": "/nowhere"}, {}, "LW-BUNDLE-001"),
+        ({"lab_address": "192.0.2.1"}, {}, "LW-PLAN-016"),
+        ({"lab_address": "localhost"}, {}, "LW-PLAN-016"),
+        ({"autogen_endpoints": [{"model": "labwright-demo", "api_base": "x"}]}, {}, "LW-KNOWN-003"),
+        ({"autogen_endpoints": [{"model": "labwright-demo", "api_type": "x"}]}, {}, "LW-KNOWN-004"),
+        ({"autogen_endpoints": [{"model": "gpt-4", "base_url": "http://192.0.2.10:9527/v1"}]}, {}, "LW-KNOWN-005"),
+        ({"autogen_endpoints": [{"model": "labwright-demo", "base_url": "http://192.0.2.10"}]}, {}, "LW-PLAN-026"),
     ],
 )
 def test_check_refuses_what_can_be_refused_without_asking_a_host(
@@ -195,6 +265,235 @@ def test_check_refuses_what_can_be_refused_without_asking_a_host(
     task_vars["groups"].update(groups)
     result = act({"do": "check"}, task_vars)
     assert (result["failed"], result["code"]) == (True, code)
+
+
+def test_check_speaks_the_labs_language() -> None:
+    result = act({"do": "check"}, variables(lab_models=["guess"], lab_language="zh"))
+    assert result["msg"].startswith("LW-PLAN-003: w11: 目录里没有模型 guess")
+
+
+# plan
+
+
+def test_plan_prints_and_writes_the_lab_and_each_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = act({"do": "plan"}, lab_of(tmp_path))
+    assert result == {"changed": False, "msg": f"{tmp_path}/plan/plan.json", "met": True}
+    whole = the_plan(tmp_path)
+    assert (whole["met"], list(whole["hosts"])) == (True, ["ctl10", "w11"])
+    (worker,) = whole["hosts"]["w11"]["workers"]
+    assert (worker["model"], worker["torch"]["tag"]) == ("labwright-demo", "cpu")
+    for name in ("ctl10", "w11"):
+        part = json.loads((tmp_path / "plan" / "hosts" / f"{name}.json").read_text(encoding="utf-8"))
+        assert part["host"] == whole["hosts"][name]
+        assert (part["served"], part["workers"]) == (["labwright-demo"], 1)
+    printed = capsys.readouterr().out
+    assert "labwright-demo" in printed
+    assert "Every wish is met: 1 model workers on 2 hosts." in printed
+    assert not list((tmp_path / "plan").rglob("*.new"))
+
+
+def test_a_host_on_paper_is_planned_without_facts_and_its_gaps_are_notes(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    task_vars["hostvars"]["w11"] |= {"hardware_given": ON_PAPER, "lab_models": ["chatglm2-6b"]}
+    del task_vars["hostvars"]["w11"]["hardware_facts"]
+    assert act({"do": "plan"}, task_vars)["met"]
+    entry = the_plan(tmp_path)["hosts"]["w11"]
+    assert (entry["source"], entry["workers"][0]["torch"]["tag"]) == ("given", "cu130")
+    assert (ids(entry["problems"]), ids(entry["notes"])) == ([], ["LW-PLAN-005"])
+    assert entry["workers"][0]["gpus"] == [{"uuid": "GPU-given-w11-0", "name": "NVIDIA GeForce RTX 5090", "index": 0}]
+
+
+def test_the_gaps_of_a_host_that_was_asked_are_its_problems(tmp_path: Path) -> None:
+    result = act({"do": "plan"}, lab_of(tmp_path, facts=GPU))
+    assert result["met"] is False
+    whole = the_plan(tmp_path)
+    assert whole["met"] is False
+    assert ids(whole["hosts"]["w11"]["problems"]) == ["LW-PLAN-005"]
+    assert ids(whole["hosts"]["ctl10"]["problems"]) == []
+
+
+def test_without_a_bundle_a_model_of_this_repository_is_a_gap(tmp_path: Path) -> None:
+    act({"do": "plan"}, lab_of(tmp_path, bundle=False))
+    assert ids(the_plan(tmp_path)["hosts"]["w11"]["problems"]) == ["LW-PLAN-007"]
+
+
+@pytest.mark.parametrize("text", [None, "{", '{"format": 2}'])
+def test_a_broken_bundle_is_a_problem_of_every_host_that_takes_from_it(tmp_path: Path, text: str | None) -> None:
+    task_vars = lab_of(tmp_path)
+    manifest = tmp_path / "bundle" / "manifest.json"
+    manifest.unlink()
+    if text is not None:
+        manifest.write_text(text)
+    assert act({"do": "plan"}, task_vars)["met"] is False
+    for one in the_plan(tmp_path)["hosts"].values():
+        assert ids(one["problems"]) == ["LW-PLAN-030"]
+        assert "LW-BUNDLE-00" in one["problems"][0]["message"]
+
+
+def test_the_catalogue_is_read_once_for_each_bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task_vars = lab_of(tmp_path)
+    read: list[Path | None] = []
+    load = LABWRIGHT.catalog.load
+
+    def counted(env: Path, bundle: Path | None) -> Any:
+        read.append(bundle)
+        return load(env, bundle)
+
+    monkeypatch.setattr(LABWRIGHT.catalog, "load", counted)
+    act({"do": "plan"}, task_vars)
+    assert read == [None, tmp_path / "bundle"]
+
+
+def test_a_host_outside_of_limit_keeps_its_last_plan(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    act({"do": "plan"}, task_vars)
+    first = the_plan(tmp_path)
+    task_vars["ansible_play_hosts_all"] = ["ctl10"]
+    task_vars["hostvars"]["w11"]["hardware_facts"] = GPU  # remembered from another play, but not asked in this one
+    assert act({"do": "plan"}, task_vars)["met"]
+    assert the_plan(tmp_path)["hosts"]["w11"] == first["hosts"]["w11"]
+
+
+def test_a_host_outside_of_limit_that_was_never_planned_is_a_problem(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    task_vars["ansible_play_hosts_all"] = ["ctl10"]
+    assert act({"do": "plan"}, task_vars)["met"] is False
+    assert ids(the_plan(tmp_path)["hosts"]["w11"]["problems"]) == ["LW-PLAN-019"]
+
+
+def test_a_host_that_did_not_answer_keeps_its_last_plan_with_a_problem(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    act({"do": "plan"}, task_vars)
+    first = the_plan(tmp_path)["hosts"]["w11"]
+    del task_vars["hostvars"]["w11"]["hardware_facts"]
+    assert act({"do": "plan"}, task_vars)["met"] is False
+    second = the_plan(tmp_path)["hosts"]["w11"]
+    assert ids(second["problems"]) == ["LW-PLAN-019"]
+    assert {**second, "problems": []} == first
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"format": 0, "hosts": 3}'])
+def test_a_last_plan_that_is_none_is_no_plan(tmp_path: Path, text: str) -> None:
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "plan.json").write_text(text)
+    assert act({"do": "plan"}, lab_of(tmp_path))["met"]
+
+
+def test_parts_of_hosts_that_are_gone_are_taken_away(tmp_path: Path) -> None:
+    hosts = tmp_path / "plan" / "hosts"
+    hosts.mkdir(parents=True)
+    (hosts / "gone.example.org.json").write_text("{}")
+    (hosts / "README").write_text("not ours")
+    act({"do": "plan"}, lab_of(tmp_path))
+    assert sorted(one.name for one in hosts.iterdir()) == ["README", "ctl10.json", "w11.json"]
+
+
+@pytest.mark.parametrize("blocked", ["plan", "plan/hosts"])
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, blocked: str) -> None:
+    task_vars = lab_of(tmp_path)
+    (tmp_path / blocked).parent.mkdir(exist_ok=True)
+    (tmp_path / blocked).write_text("a file stands here")
+    result = act({"do": "plan"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-028")
+    assert str(tmp_path / "plan") in result["msg"]
+    assert "lab_plan_dir" in result["msg"]
+
+
+# met
+
+
+def test_met_says_whether_every_wish_is_met(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    act({"do": "plan"}, task_vars)
+    assert act({"do": "met"}, task_vars) == {"changed": False, "failed": False, "msg": "every wish is met"}
+
+
+def test_met_counts_the_problems_of_the_lab_and_of_the_hosts_in_the_play(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, lab_models=["guess"])
+    task_vars["groups"]["controller"] = []
+    act({"do": "plan"}, task_vars)
+    result = act({"do": "met"}, task_vars)
+    assert result["failed"]
+    assert result["msg"].startswith("2 problems (LW-PLAN-001, LW-PLAN-003);")
+    assert act({"do": "met", "of": "lab"}, task_vars)["msg"].startswith("1 problems (LW-PLAN-001);")
+    task_vars["ansible_play_hosts_all"] = ["ctl10"]
+    assert act({"do": "met"}, task_vars)["msg"].startswith("1 problems (LW-PLAN-001);")
+
+
+def test_met_of_the_lab_lets_a_hosts_own_problem_pass(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, lab_models=["guess"])
+    act({"do": "plan"}, task_vars)
+    assert act({"do": "met"}, task_vars)["failed"]
+    assert not act({"do": "met", "of": "lab"}, task_vars)["failed"]
+
+
+def test_met_without_a_plan_says_so(tmp_path: Path) -> None:
+    result = act({"do": "met"}, lab_of(tmp_path))
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-029")
+
+
+# read
+
+
+def test_read_spells_this_hosts_part_out(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    act({"do": "plan"}, task_vars)
+    result = act({"do": "read"}, task_vars)
+    assert (result["changed"], result["duties"]) == (False, ["controller", "api"])
+    assert result["frontend"].endswith("/bin/python")
+    worker = act({"do": "read"}, {**task_vars, "inventory_hostname": "w11"})["workers"][0]
+    assert worker["url"] == "http://192.0.2.11:21002"
+
+
+def test_read_without_a_plan_says_what_to_run(tmp_path: Path) -> None:
+    result = act({"do": "read"}, lab_of(tmp_path))
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-029")
+    assert "playbooks/plan.yml" in result["msg"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]"])
+def test_a_torn_part_is_no_plan(tmp_path: Path, text: str) -> None:
+    task_vars = lab_of(tmp_path)
+    act({"do": "plan"}, task_vars)
+    (tmp_path / "plan" / "hosts" / "ctl10.json").write_text(text)
+    result = act({"do": "read"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-029")
+
+
+def test_read_gives_all_problems_of_its_host_and_of_no_other(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, facts={**PLAIN, "clock_skew_s": 4000.0}, lab_level="forced")
+    act({"do": "plan"}, task_vars)
+    result = act({"do": "read"}, {**task_vars, "inventory_hostname": "w11"})
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-018")
+    assert [line.split(": ")[:2] for line in result["msg"].splitlines()] == [
+        ["LW-PLAN-018", "w11"],
+        ["LW-HOST-001", "w11"],
+    ]
+
+
+def test_a_host_on_paper_is_never_changed(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, hardware_given={})
+    assert act({"do": "plan"}, task_vars)["met"]
+    result = act({"do": "read"}, {**task_vars, "inventory_hostname": "w11"})
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-020")
+
+
+def test_a_bundle_that_was_broken_since_the_plan_is_a_sentence(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    act({"do": "plan"}, task_vars)
+    (tmp_path / "bundle" / "manifest.json").unlink()
+    result = act({"do": "read"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-BUNDLE-001")
+    assert result["msg"].startswith("LW-BUNDLE-001: ")
+
+
+# leftovers and verdict
+
+
+def test_leftovers_need_neither_facts_nor_a_plan() -> None:
+    result = act({"do": "leftovers"}, variables(lab_root="/srv/lab"))
+    assert result["root"] == "/srv/lab"
+    assert not result["changed"]
 
 
 def answered(task_vars: dict[str, Any], **good: bool) -> dict[str, Any]:

@@ -1,92 +1,269 @@
-"""labwright.catalog: this repository's own catalogue, made-up ones, and manifests that are none."""
+"""labwright.catalog: this repository's own catalogue, made-up ones, damaged ones, and manifests that are none."""
 
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from hostkit.result import Problem
 from labwright import catalog
-from labwright.catalog import Layer
-from unit.labwright.made_up import layer, manifest, sha
+from labwright.catalog import Gpus, Layer, Lock, Stack
+from unit.labwright.made_up import FASTCHAT, STACKS, TORCH, TORCH_GPU, layer, manifest, real, sha
 from unit.labwright.plugins import ROOT
 
 
-@pytest.fixture(scope="module")
-def real() -> catalog.Catalogue:
-    return catalog.load(ROOT / "env", None)
+def test_the_catalogue_of_this_repository() -> None:
+    one = real()
+    assert {"chatglm2", "frontend", "agents"} <= set(one.stacks)
+    assert [lock.layer.role for lock in one.stacks["chatglm2"].locks] == ["torch", "transformers", "fastchat"]
+    assert [lock.layer.role for lock in one.stacks["frontend"].locks] == ["fastchat"]
+    assert [lock.layer.role for lock in one.stacks["agents"].locks] == ["autogen"]
+    assert one.stacks["chatglm2"].locked == {("linux-64", "2.13.0+cpu")}
+    assert (one.stacks["chatglm2"].torch, one.stacks["chatglm2"].transformers) == (">=2.0", "4.33.3")
+    assert (one.manifest, one.by_sum) == (None, {})
 
 
-def test_the_catalogue_of_this_repository(real: catalog.Catalogue) -> None:
-    assert {"chatglm2", "frontend", "agents"} <= set(real.stacks)
-    assert [one.role for one in real.stacks["chatglm2"].layers] == ["torch", "transformers", "fastchat"]
-    assert [one.role for one in real.stacks["frontend"].layers] == ["fastchat"]
-    assert [one.role for one in real.stacks["agents"].layers] == ["autogen"]
-    assert real.stacks["chatglm2"].tags == ("cpu",)
-    assert real.manifest is None
-    assert real.by_sum == {}
-
-
-def test_every_pin_of_every_lock_has_a_sum(real: catalog.Catalogue) -> None:
-    pins = [pin for stack in real.stacks.values() for one in stack.layers for pin in one.pins()]
+def test_every_pin_of_every_lock_has_a_sum() -> None:
+    pins = [pin for stack in real().stacks.values() for one in stack.locks for pin in one.layer.pins()]
     assert len(pins) > 100
     assert [name for name, sums in pins if not sums or name.count("==") != 1] == []
 
 
-def test_every_model_names_a_stack_that_exists_and_files_with_places(real: catalog.Catalogue) -> None:
-    assert {"labwright-demo", "chatglm2-6b"} <= set(real.models)
-    for model in real.models.values():
-        assert model["stack"] in real.stacks
+def test_every_model_says_what_the_plan_chooses_by_and_its_files_have_places() -> None:
+    assert {"labwright-demo", "chatglm2-6b"} <= set(real().models)
+    for model in real().models.values():
         assert model["conv_template"]
+        assert model["transformers"]["window"]
+        assert model["quantizations"]
         assert all(not file["path"].startswith("/") for file in model["files"])
         assert "bundled" in model or {"repository", "revision"} <= set(model)
 
 
-def test_conda_packages_and_the_base_have_sums_and_addresses(real: catalog.Catalogue) -> None:
-    assert {"python", "pip"} <= {row["name"] for row in real.conda}
-    assert all(len(row["sha256"]) == 64 and f"/{row['subdir']}/" in row["url"] for row in real.conda)
-    assert ("miniforge3", "linux-64") in [(row["name"], row["platform"]) for row in real.installers]
+def test_conda_packages_and_the_base_have_sums_and_addresses() -> None:
+    assert {"python", "pip"} <= {row["name"] for row in real().conda}
+    assert all(len(row["sha256"]) == 64 and f"/{row['subdir']}/" in row["url"] for row in real().conda)
+    assert ("miniforge3", "linux-64") in [(row["name"], row["platform"]) for row in real().installers]
 
 
-def made(folder: Path) -> Path:
-    """A small ``env``."""
-    texts = {
-        "stacks/one/stack.yml": "name: one\nwhy: a test\npython: 3.11\nlayers:\n"
-        "  - {role: torch, lock: torch.txt, tag: cpu}\n  - {role: fastchat, lock: fastchat.txt}\n",
-        "stacks/one/torch.txt": layer("torch", "torch==2.0").requirements,
-        "stacks/one/fastchat.txt": layer("fastchat", "fschat==0.2").requirements,
-        "stacks/notes/README": "no stack",
-        "agents/stack.yml": "name: agents\npython: '3.11'\nlayers: []\n",
-        "catalog/models.yml": "- {name: demo, stack: one}\n",
-        "catalog/installers.yml": "installers:\n  - {name: x}\n",
-        "stacks/chatglm2/conda-linux-64.yml": "packages:\n  - {name: python}\n",
-    }
-    for name, text in texts.items():
+def test_the_torch_table_is_whole() -> None:
+    table = real().torch
+    assert set(table.floors) == {11, 12, 13}
+    assert table.floors[12].drivers == {"linux-64": "525.60.13", "win-64": "528.33"}
+    built = {(one.torch, tag) for one in table.releases for tag in one.tags}
+    assert {(torch, tag) for torch, tag in built if tag != "cpu"} == set(table.architectures)
+    assert {(torch, tag) for torch, tag, _platform, _python in table.wheels} <= built
+    assert {platform for _torch, _tag, platform, _python in table.wheels} == {"linux-64", "win-64"}
+    assert set(table.disk_mib) == {"cpu", "cuda"}
+    assert all(mib > 0 for mib in table.disk_mib.values())
+
+
+# --- a small one -----------------------------------------------------------------------------------------------------
+
+SMALL: dict[str, str] = {
+    "stacks/one/stack.yml": "name: one\nwhy: a test\npython: 3.11\nplatforms: [linux-64]\ntransformers: 4.33.3\n"
+    "torch: '>=2.0'\nlayers:\n"
+    "  - {role: torch, lock: torch.txt, tag: cpu}\n  - {role: fastchat, lock: fastchat.txt}\n",
+    "stacks/one/torch.txt": layer("torch", "torch==2.0").requirements,
+    "stacks/one/fastchat.txt": layer("fastchat", "fschat==0.2").requirements,
+    "stacks/notes/README": "no stack",
+    "stacks/chatglm2/conda-linux-64.yml": "packages:\n  - {name: python}\n",
+    "agents/stack.yml": "name: agents\npython: '3.11'\nplatforms: [linux-64]\nlayers: []\n",
+    "catalog/models.yml": "- {name: demo}\n",
+    "catalog/installers.yml": "- {name: x}\n",
+    "catalog/torch.yml": "minor_version_compatibility: [{cuda: 12, linux-64: '525.60.13', win-64: null}]\n"
+    "announced: [{cuda: '12.6', linux-64: '560.28.03', win-64: '560.76'}]\n"
+    "releases: [{torch: '2.10.0', torchvision: null, tags: [cu126, cpu]}]\n"
+    "architectures: [{torch: ['2.6', '2.14'], tag: cu126, sm: [50, 90]}]\n"
+    "disk_mib: {cpu: {mib: 10}, cuda: {mib: 20}}\n",
+    "catalog/wheels.yml": "wheels:\n"
+    "  - {name: torch, version: '2.10.0', tag: cpu, platform: linux-64, python: '3.11'}\n"
+    "  - {name: torchvision, version: '0.25.0', tag: cpu, platform: linux-64, python: '3.11'}\n",
+    "catalog/gpus.yml": "gpus: [{compute_capability: '8.6', names: [GeForce RTX 3090, RTX A4000]}]\n",
+    **{f"catalog/schema/{name}.schema.json": "{}" for name in ("models", "installers", "torch", "wheels", "gpus")},
+}
+
+
+def small(folder: Path, **texts: str) -> Path:
+    """A small ``env``; a text by the name of its file replaces the usual one."""
+    for name, text in SMALL.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        path.write_text(texts.get(path.stem, text))
     return folder
 
 
 def test_a_made_up_catalogue(tmp_path: Path) -> None:
-    found = catalog.load(made(tmp_path), None)
+    found = catalog.load(small(tmp_path), None)
     assert list(found.stacks) == ["one", "agents"]
     one = found.stacks["one"]
-    assert (one.python, one.tags, one.why) == ("3.11", ("cpu",), "a test")
-    assert one.layers[0].pins() == [("torch==2.0", [sha("torch==2.0")])]
-    assert found.models == {"demo": {"name": "demo", "stack": "one"}}
+    assert (one.python, one.why, one.torch, one.transformers) == ("3.11", "a test", ">=2.0", "4.33.3")
+    assert [(lock.tag, lock.platform) for lock in one.locks] == [("cpu", "linux-64"), ("", "linux-64")]
+    assert one.locks[0].layer.pins() == [("torch==2.0", [sha("torch==2.0")])]
+    assert one.locked == {("linux-64", "2.0+cpu")}
+    assert found.models == {"demo": {"name": "demo"}}
     assert found.installers == [{"name": "x"}]
     assert found.conda == [{"name": "python"}]
+    assert found.torch.wheels == {("2.10.0", "cpu", "linux-64", "3.11")}
+    assert found.torch.architectures == {("2.10.0", "cu126"): {50, 90}}
+    assert found.torch.floors[12].drivers == {"linux-64": "525.60.13", "win-64": None}
+    assert found.torch.releases[0].torchvision == ""
+    assert found.torch.disk_mib == {"cpu": 10, "cuda": 20}
+    assert found.gpus.names == {"geforce rtx 3090": "8.6", "rtx a4000": "8.6"}
 
 
 def test_with_a_bundle_its_files_are_known_by_their_sums(tmp_path: Path) -> None:
     (tmp_path / "bundle").mkdir()
     (tmp_path / "bundle" / "manifest.json").write_text(json.dumps(manifest()))
-    found = catalog.load(made(tmp_path), tmp_path / "bundle")
+    found = catalog.load(small(tmp_path), tmp_path / "bundle")
     assert found.manifest == manifest()
     assert found.by_sum[sha("torch==2.0.1+cpu")] == "wheels/torch-2.0.1+cpu-py3-none-any.whl"
+
+
+# --- stacks and their locks ------------------------------------------------------------------------------------------
+
+
+def test_a_stack_gives_the_layers_of_one_build_in_order() -> None:
+    gpu = Lock(TORCH_GPU, "cu126", "linux-64")
+    both = Stack("both", "3.11", (*STACKS["chatglm2"].locks[:1], gpu, *STACKS["chatglm2"].locks[1:]))
+    assert both.layers("cpu", "linux-64")[0] == TORCH
+    assert [one.role for one in both.layers("cu126", "linux-64")] == ["torch", "transformers", "fastchat"]
+    assert both.layers("cu126", "linux-64")[0] == TORCH_GPU
+    assert both.layers("cu128", "linux-64") == []
+    assert both.layers("cpu", "win-64") == []
+    assert both.locked == {("linux-64", "2.0.1+cpu"), ("linux-64", "2.7.1+cu126")}
+
+
+def test_a_stack_that_lacks_a_layers_lock_for_a_build_has_not_locked_it() -> None:
+    lacking = Stack("x", "3.11", (Lock(TORCH, "cpu", "linux-64"), Lock(FASTCHAT, "cu126", "linux-64")))
+    assert lacking.locked == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("product", "expected"),
+    [
+        ("NVIDIA GeForce RTX 3090", "8.6"),
+        ("GeForce RTX 3090", "8.6"),
+        ("NVIDIA GeForce RTX 3090 Ti", "8.6"),
+        ("nvidia geforce rtx 3090-24Q", "8.6"),
+        ("NVIDIA GeForce RTX 30901", ""),
+        ("NVIDIA GeForce RTX", ""),
+        ("", ""),
+    ],
+)
+def test_a_card_is_known_by_the_words_that_its_name_begins_with(product: str, expected: str) -> None:
+    assert Gpus({"geforce rtx 3090": "8.6", "geforce": "1.0"} if expected else {"geforce rtx 3090": "8.6"}).capability(
+        product
+    ) == (expected)
+
+
+# --- damage ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> Path:
+    """A copy of this repository's own catalogue, to be damaged."""
+    for name in ("catalog", "stacks", "agents"):
+        shutil.copytree(ROOT / "env" / name, tmp_path / "env" / name)
+    return tmp_path / "env"
+
+
+def refused(env: Path) -> Problem:
+    with pytest.raises(Problem) as found:
+        catalog.load(env, None)
+    return found.value
+
+
+def test_the_copy_is_whole(env: Path) -> None:
+    assert catalog.load(env, None) == real()
+
+
+@pytest.mark.parametrize("name", ["torch", "wheels", "models", "installers", "gpus"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: path.unlink(),
+        lambda path: path.write_bytes(b"\xff\xfe\x00"),
+        lambda path: path.write_text("a: [unclosed\n"),
+        lambda path: path.write_text("a: b: c\n"),
+    ],
+    ids=["gone", "no text", "unclosed", "no YAML"],
+)
+def test_a_file_that_cannot_be_read_is_named(env: Path, name: str, damage: Callable[[Path], None]) -> None:
+    damage(env / "catalog" / f"{name}.yml")
+    problem = refused(env)
+    assert problem.code == "LW-CAT-001"
+    assert f"{name}.yml" in problem.message
+    assert "Restore it from the repository." in problem.message
+
+
+def change(env: Path, name: str, how: Callable[[Any], None]) -> None:
+    """Change one file's content."""
+    path = env / "catalog" / f"{name}.yml"
+    content = yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    how(content)
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("name", "how", "where"),
+    [
+        ("torch", lambda one: one["releases"][3].pop("tags"), "releases/3"),
+        ("torch", lambda one: one["announced"][0].update(cuda=13.2), "announced/0"),
+        ("torch", lambda one: one.pop("disk_mib"), "its top"),
+        ("wheels", lambda one: one["wheels"][5].update(sha256="short"), "wheels/5/sha256"),
+        ("wheels", lambda one: one["wheels"][0].update(platform="mac"), "wheels/0/platform"),
+        ("models", lambda one: one[1].pop("shape"), "1"),
+        ("models", lambda one: one[0].update(quantizations=["fp8"]), "0/quantizations"),
+        ("gpus", lambda one: one["gpus"][0].update(compute_capability="eight"), "gpus/0"),
+        ("installers", lambda one: one[0].update(sha256="short"), "0"),
+    ],
+)
+def test_an_entry_that_is_not_as_the_schema_wants_it_is_named(
+    env: Path, name: str, how: Callable[[Any], None], where: str
+) -> None:
+    change(env, name, how)
+    problem = refused(env)
+    assert problem.code == "LW-CAT-002"
+    assert f"env/catalog/{name}.yml, at {where}" in problem.message
+    assert f"env/catalog/schema/{name}.schema.json" in problem.message
+
+
+def no_architectures(torch: Any) -> None:
+    torch["architectures"] = [row for row in torch["architectures"] if row["tag"] != "cu130"]
+
+
+def no_floor(torch: Any) -> None:
+    torch["minor_version_compatibility"] = [row for row in torch["minor_version_compatibility"] if row["cuda"] != 13]
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        (no_architectures, "no architectures for torch 2.9.0+cu130"),
+        (no_floor, "no lowest driver for CUDA 13"),
+    ],
+)
+def test_a_hole_in_the_torch_table_is_no_guess_but_a_problem(env: Path, how: Callable[[Any], None], words: str) -> None:
+    change(env, "torch", how)
+    problem = refused(env)
+    assert problem.code == "LW-CAT-003"
+    assert words in problem.message
+    assert "with its source" in problem.message
+
+
+def test_the_table_names_a_release_whose_minor_has_two_digits_in_the_right_row(tmp_path: Path) -> None:
+    early = SMALL["catalog/torch.yml"].replace("['2.6', '2.14']", "['2.1', '2.9']")
+    problem = refused(small(tmp_path, torch=early))
+    assert problem.code == "LW-CAT-003", "2.10 is not between 2.1 and 2.9"
+
+
+# --- manifests and locks ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
