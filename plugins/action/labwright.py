@@ -1,10 +1,13 @@
 """Action `labwright`: the control node's own logic (``plugins/module_utils/labwright``) in a play. Connects to nothing.
 
-* ``{do: check}``: every host's variables, before any host is asked. * ``{do: plan}``: the whole lab's plan, from the
-`hardware_facts` of the hosts that were asked; prints it and writes `plan.json` and one file a host. * ``{do: met}``:
-fails when a wish is not met; with `of: lab`, only one of the lab as a whole. * ``{do: read}``: this host's part of the plan, spelt out for the roles. * ``{do:
-leftovers}``: what a removal needs to know, without a plan. * ``{do: verdict, name: VARIABLE}``: all hosts' answers in one
-file; fails when one is not good.
+| do | what it does |
+|---|---|
+| check | every host's variables, before any host is asked |
+| plan | the whole lab's plan, from the `hardware_facts` of the hosts that were asked; prints it, writes it |
+| met | fails when a wish is not met; with `of: lab`, only one of the lab as a whole |
+| read | this host's part of the plan, spelt out for the roles |
+| leftovers | what a removal needs to know, without a plan |
+| verdict | all hosts' answers (the variable `name`) in one file; fails when one is not good |
 """
 
 from __future__ import annotations
@@ -21,7 +24,8 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from hostkit.result import Problem
-from labwright import catalog, delivery, hardware, plan, report, verdict, wishes
+from labwright import catalog, delivery, hardware, inventory, plan, report, verdict, wishes
+from labwright.planned import Fleet
 from labwright.words import Finding, Refused, finding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -77,10 +81,10 @@ class ActionModule(ActionBase):
             fleet = self.fleet(task_vars, given)
             language = str(fleet[0].wishes["lab_language"]) if fleet else "en"
             loaded = catalog.load(ROOT / "env", None)
-            whole, by_host = plan.check(fleet, loaded)
-            wanted = {name for host in fleet for name in plan.named(host, loaded)}
+            whole, by_host = inventory.check(fleet, loaded)
+            wanted = {name for host in fleet for name in inventory.named(host, loaded)}
             for host in fleet:
-                by_host[host.name] += plan.check_endpoints(given[host.name].get("autogen_endpoints"), wanted)
+                by_host[host.name] += inventory.check_endpoints(given[host.name].get("autogen_endpoints"), wanted)
             named = [(report.TEXTS[language]["lab"], one) for one in whole]
             named += [(host, one) for host, wrong in by_host.items() for one in wrong]
             lines = [f"{one.id}: {host}: {one.sentence(language)}" for host, one in named]
@@ -88,7 +92,9 @@ class ActionModule(ActionBase):
             return {"failed": True, "changed": False, "code": lines[0].split(":")[0], "msg": "\n".join(lines)}
         return {"changed": False, "msg": f"{len(hosts)} hosts, no unknown or wrong variable"}
 
-    def fleet(self, task_vars: dict[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None) -> list[wishes.Host]:
+    def fleet(
+        self, task_vars: dict[str, Any], given: Mapping[str, Mapping[str, Any]] | None = None
+    ) -> list[wishes.Host]:
         """Every host's wishes."""
         by_host: dict[str, list[str]] = {}
         for name, members in task_vars["groups"].items():
@@ -132,7 +138,7 @@ class ActionModule(ActionBase):
         Display().display(report.as_text(written))
         return {"changed": False, "msg": f"{folder}/plan.json", "met": written["met"]}
 
-    def add_gaps(self, lab: plan.Fleet, written: dict[str, Any], fleet: list[wishes.Host]) -> None:
+    def add_gaps(self, lab: Fleet, written: dict[str, Any], fleet: list[wishes.Host]) -> None:
         """What cannot be brought to a host is its problem; where the host is only on paper, it is a note."""
         catalogues: dict[Path | None, catalog.Catalogue] = {}
         known: dict[str, list[Finding]] = {}
@@ -141,21 +147,25 @@ class ActionModule(ActionBase):
             if lab.hosts[host.name].kept or not entry["platform"]:
                 continue
             folder = self.bundle(host)
-            key = json.dumps([str(folder), entry["platform"], entry["duties"], host.wishes["lab_mirrors"]]
-                             + [[row["stack"], row["torch"], row["model"], row["quantization"]] for row in entry["workers"]])  # fmt: skip
+            wanted = [[row["stack"], row["torch"], row["model"], row["quantization"]] for row in entry["workers"]]
+            key = json.dumps([str(folder), entry["platform"], entry["duties"], host.wishes["lab_mirrors"], wanted])
             if key not in known:
                 try:
-                    catalogues.setdefault(folder, catalog.load(ROOT / "env", folder))
+                    if folder not in catalogues:
+                        catalogues[folder] = catalog.load(ROOT / "env", folder)
                     known[key] = delivery.gaps(host, entry, written, catalogues[folder])
                 except Problem as problem:
-                    known[key] = [problem.cause if isinstance(problem, Refused) else finding("LW-PLAN-030", said=str(problem))]
+                    known[key] = [finding("LW-PLAN-030", said=str(problem))]
             kind = "notes" if entry["source"] == "given" else "problems"
             entry[kind] += [one.say(lab.language) for one in known[key]]
         written["met"] = lab.met and not any(one["problems"] for one in written["hosts"].values())
 
     def met(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Whether every wish is met, by the plan as it was written."""
-        written = before(self.folder(self.host(task_vars["inventory_hostname"], task_vars)))
+        folder = self.folder(self.host(task_vars["inventory_hostname"], task_vars))
+        written = before(folder)
+        if not written:
+            raise Refused(finding("LW-PLAN-029", path=f"{folder}/plan.json"))
         limited = set(task_vars["ansible_play_hosts_all"]) if self._task.args.get("of") != "lab" else set()
         found = list(written["problems"])
         found += [row for host, one in written["hosts"].items() if host in limited for row in one["problems"]]
@@ -170,9 +180,9 @@ class ActionModule(ActionBase):
         path = self.folder(host) / "hosts" / f"{name}.json"
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
+            entry = found["host"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise Refused(finding("LW-PLAN-029", path=str(path))) from error
-        entry = found["host"]
         if entry["source"] == "given":
             entry["problems"].append(finding("LW-PLAN-020").say(found["language"]))
         if entry["problems"]:

@@ -17,8 +17,8 @@ from labwright.hardware import version
 from labwright.words import Finding, finding
 
 CPU = "cpu"
-# Rules that a written waiver may overrule; without a wheel there is nothing to install, so LW-TORCH-002 is not among them.
-WAIVABLE = ("LW-TORCH-001", "LW-TORCH-003", "LW-TORCH-004", "LW-TORCH-005")
+# Rules that a written waiver may overrule. Without a wheel there is nothing to install: LW-TORCH-002 is not among them.
+WAIVABLE = ("LW-TORCH-001", "LW-TORCH-003", "LW-TORCH-004")
 
 
 @dataclass(frozen=True)
@@ -161,6 +161,8 @@ def no_build(question: Question, options: list[tuple[Build, list[Finding]]], tab
     cards = list(question.capabilities)
     if not cards:
         return finding("LW-TORCH-010", platform=question.platform, python=question.python, admits=question.admits)
+    if any(all(one.id == "LW-TORCH-005" for one in reasons) for _build, reasons in options):
+        return finding("LW-TORCH-008", driver=question.driver, capability=cards)
     curable = [build for build, reasons in options if reasons and all(one.id == "LW-TORCH-004" for one in reasons)]
     if curable:
         lowest = min((floor_of(one.tag, question.platform, table) for one in curable), key=version)
@@ -169,8 +171,6 @@ def no_build(question: Question, options: list[tuple[Build, list[Finding]]], tab
             key=lambda one: (one.label in question.locked, version(one.torch), toolkit(one.tag)),
         )
         return finding("LW-TORCH-007", driver=question.driver, floor=lowest, build=then.label, capability=cards)
-    if any(all(one.id == "LW-TORCH-005" for one in reasons) for _build, reasons in options):
-        return finding("LW-TORCH-008", driver=question.driver, capability=cards)
     return finding("LW-TORCH-009", capability=cards, driver=question.driver, admits=question.admits)
 
 
@@ -196,7 +196,7 @@ def floor_of(tag: str, platform: str, table: TorchTable) -> str:
 
 
 def driver_of(row: Floor, platform: str) -> str:
-    """The row's driver. Where NVIDIA names none for Windows, the branch of the Linux one counts: they are numbered alike."""
+    """The row's driver. Where NVIDIA names none for Windows, the Linux one's branch counts: they are numbered alike."""
     return row.drivers[platform] or f"{str(row.drivers['linux-64']).split('.')[0]}.0"
 
 

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from labwright.catalog import Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
-from labwright.plan import AGENTS, FRONTEND
+from labwright.inventory import AGENTS, FRONTEND
 from labwright.wishes import Host
 from labwright.words import Finding, Refused, finding
 
@@ -24,7 +24,7 @@ PLATFORM = "linux-64"  # the only one whose hosts this version can change
 
 
 def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """What the roles read: one host's plan with its requests. Raises ``Refused`` for the first thing that is missing."""
+    """What the roles read: one host's plan with its requests. Raises ``Refused`` for the first thing that it lacks."""
     serving, agents = [], {}
     workers = []
     for worker in entry["workers"]:
@@ -85,7 +85,9 @@ def paths(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[s
         "url": f"http://{host.address}:{worker['port']}",
         "host": host.address,
         "options": options(worker),
-        "environment": {"CUDA_VISIBLE_DEVICES": ",".join(gpu["uuid"] for gpu in worker["gpus"])} if worker["gpus"] else {},
+        "environment": {"CUDA_VISIBLE_DEVICES": ",".join(gpu["uuid"] for gpu in worker["gpus"])}
+        if worker["gpus"]
+        else {},
     }
 
 
@@ -104,7 +106,7 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
     stack = catalogue.stacks[name]
     tag = torch["tag"] if torch else ""
     layers = stack.layers(tag, PLATFORM)
-    if torch and (PLATFORM, f"{torch['version']}+{tag}") not in stack.locked or not layers:
+    if (torch and (PLATFORM, f"{torch['version']}+{tag}") not in stack.locked) or not layers:
         have = sorted(label for platform, label in stack.locked if platform == PLATFORM)
         build = f"{torch['version']}+{tag}" if torch else "-"
         raise Refused(finding("LW-PLAN-005", stack=name, build=build, have=have or ["-"]))
@@ -122,8 +124,8 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
 
 
 def parts(requests: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:
-    """The layers that ``role`` answers for, of every environment that has them: its own and all before it. Only the last
-    role of an environment turns the link."""
+    """The layers that ``role`` answers for, of every environment that has them: its own and all before it. Only the
+    last role of an environment turns the link."""
     found = []
     for request in requests:
         names = [layer["name"] for layer in request["layers"]]
@@ -174,7 +176,7 @@ def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
 def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any]:
     """The interpreter and native libraries."""
     if catalogue.manifest is not None:
-        members = catalogue.manifest["conda"][PLATFORM].get(stack.python, [])
+        members = catalogue.manifest["conda"].get(PLATFORM, {}).get(stack.python, [])
         if not members:
             raise Refused(finding("LW-PLAN-013", python=stack.python, stack=stack.name))
         files = [bundled(host, catalogue, path) for path in members]

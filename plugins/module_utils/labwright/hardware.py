@@ -17,8 +17,9 @@ from labwright.words import Finding, finding
 
 UNIT_PREFIX = "labwright-"
 NA = re.compile(r"^\[?(N/A|Not Supported|Unknown Error|Insufficient Permissions)\]?$|^$", re.IGNORECASE)
-DRIVER = re.compile(r"^\d{2,4}(\.\d{1,4}){1,2}$")
-CAPABILITY = re.compile(r"^\d{1,2}\.\d$")
+NUMBER = re.compile(r"^[0-9]{1,4}$")
+DRIVER = re.compile(r"^[0-9]{2,4}(\.[0-9]{1,4}){1,2}$")
+CAPABILITY = re.compile(r"^[0-9]{1,2}\.[0-9]$")
 MOST_GPU_MIB = 4 << 20  # 4 TiB: more than any card; a larger number is a torn or foreign output
 MIG_LINE = re.compile(r"^\s+MIG (?P<profile>\S+)\s+Device\s+(?P<index>\d+): \(UUID: (?P<uuid>MIG-[^)]+)\)")
 # What nvidia-smi says when it cannot work, and the rule that names the cure. The first that fits counts.
@@ -42,6 +43,7 @@ class Gpu:
     foreign_mib: int = 0  # held by programs that are not the lab's
     mig: bool = False
     ecc: str = ""
+    holders: tuple[str, ...] = ()  # other programs that hold memory: "python (pid 5762, 1005 MiB)"
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,10 @@ def nvidia(answer: Mapping[str, Any] | None, known: Gpus) -> tuple[str, str, lis
         return "", "", [], found or [finding("LW-GPU-004", status=0, said=words)]
     details, torn = read_details(str(answer.get("details", "")))
     owners = answer.get("owners", {})
+    lost = set(details) - {row["uuid"] for row in rows}
+    if lost:
+        said = ", ".join(sorted(lost))[:80]
+        found.append(finding("LW-GPU-006", number=len(rows) + 1, found=0, expected=len(answer["fields"]), said=said))
     gpus: list[Gpu] = []
     for row in rows:
         detail = details.get(row["uuid"])
@@ -166,25 +172,25 @@ def read_query(answer: Mapping[str, Any]) -> tuple[list[dict[str, str]], list[Fi
     for row in rows:
         if not DRIVER.match(row["driver_version"]):
             return [], [finding("LW-GPU-007", field="driver_version", found=row["driver_version"], name=row["name"])]
-        if not row["uuid"].startswith("GPU-") or not row["index"].isdigit():
+        if not row["uuid"].startswith("GPU-") or not NUMBER.match(row["index"]):
             return [], [finding("LW-GPU-007", field="uuid", found=row["uuid"], name=row["name"])]
     return rows, []
 
 
 @dataclass(frozen=True)
 class Detail:
-    """What ``nvidia-smi -q -x`` says of one card beyond the query. ``processes`` are (pid, MiB or None)."""
+    """What ``nvidia-smi -q -x`` says of one card beyond the query. ``processes`` are (pid, program, MiB or None)."""
 
     announced: str
-    processes: tuple[tuple[str, int | None], ...]
+    processes: tuple[tuple[str, str, int | None], ...]
     mig_memory: tuple[tuple[int, int], ...]  # (MIG device index, MiB)
 
 
 def read_details(text: str) -> tuple[dict[str, Detail], list[Finding]]:
-    """Details by UUID. They add to the query and never replace it, so a torn text costs only what it would have added."""
+    """Details by UUID. They add to the query and never replace it: a torn text costs only what it would have added."""
     start = text.find("<nvidia_smi_log")
     if start < 0 or "<!ENTITY" in text:
-        return {}, []
+        return {}, [finding("LW-GPU-012", said=text[:80].strip())] if text.strip() else []
     try:
         log = ElementTree.fromstring(text[start:])  # noqa: S314 - no entity is declared in it, as the line above sees to
     except ElementTree.ParseError as error:
@@ -196,13 +202,15 @@ def read_details(text: str) -> tuple[dict[str, Detail], list[Finding]]:
         processes = tuple(
             (
                 (one.findtext("pid") or "").strip(),
+                (one.findtext("process_name") or "").strip(),
                 mib(one.findtext("used_memory") or ""),
             )
             for one in gpu.findall("processes/process_info")
         )
         devices = tuple(
-            (int(one.findtext("index") or 0), mib(one.findtext("fb_memory_usage/total") or "") or 0)
+            (int(number), mib(one.findtext("fb_memory_usage/total") or "") or 0)
             for one in gpu.findall("mig_devices/mig_device")
+            if NUMBER.match(number := (one.findtext("index") or "").strip())
         )
         found[(gpu.findtext("uuid") or "").strip()] = Detail(announced, processes, devices)
     return found, []
@@ -210,7 +218,7 @@ def read_details(text: str) -> tuple[dict[str, Detail], list[Finding]]:
 
 def mib(text: str) -> int | None:
     """ "1024 MiB" as a number; None where nvidia-smi does not say."""
-    digits = re.match(r"^\s*(\d+)(\s*MiB)?\s*$", text)
+    digits = re.match(r"^\s*([0-9]{1,15})(\s*MiB)?\s*$", text)
     return int(digits[1]) if digits else None
 
 
@@ -244,15 +252,26 @@ def card(
             compute_capability=capability,
             foreign_mib=0 if ours is None else max(0, min(used or 0, memory) - ours),
             ecc=row["ecc.mode.current"],
+            holders=holders(detail, owners),
         ),
         [],
     )
 
 
+def holders(detail: Detail | None, owners: Mapping[str, str]) -> tuple[str, ...]:
+    """The programs that are not the lab's and hold memory of a card."""
+    found = []
+    for pid, program, memory in detail.processes if detail else ():
+        if not str(owners.get(pid, "")).startswith(UNIT_PREFIX):
+            name = re.split(r"[/\\]", program)[-1] or "?"
+            found.append(f"{name} (pid {pid})" if memory is None else f"{name} (pid {pid}, {memory} MiB)")
+    return tuple(found)
+
+
 def own_memory(detail: Detail | None, owners: Mapping[str, str]) -> int | None:
     """MiB that the lab's own services hold; None where they hold some and nobody says how much (Windows' WDDM)."""
     total = 0
-    for pid, memory in detail.processes if detail else ():
+    for pid, _program, memory in detail.processes if detail else ():
         if str(owners.get(pid, "")).startswith(UNIT_PREFIX):
             if memory is None:
                 return None

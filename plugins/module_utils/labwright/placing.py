@@ -59,7 +59,9 @@ class Placement:
 def place(wants: tuple[Want, ...], slots: tuple[Slot, ...]) -> tuple[Placement, ...]:
     """A placement for each wish, or for as many from the front as there is room for."""
     for count in range(len(wants), 0, -1):
-        for state in reversed(chain(wants[:count])):
+        # Where one has no room at all, the others are placed at their worst: quality is for when all are there.
+        states = chain(wants) if count == len(wants) else chain(wants[:count])[:1]
+        for state in reversed(states):
             found = pack([want.levels[at] for want, at in zip(wants, state, strict=False)], wants[:count], slots)
             if found:
                 return found
@@ -116,7 +118,7 @@ def choices(
     if want.cards in (0, 1):
         seen = set()
         for at in sorted(want.slots, key=lambda one: (free[one], one)):
-            alike = (free[at], whole[at], slots[at].kind)
+            alike = (free[at], whole[at], slots[at].kind, slots[at].mig)
             if level.need <= free[at] and alike not in seen:
                 seen.add(alike)
                 found.append(Placement(level, (at,), level.need))
@@ -128,15 +130,17 @@ def choices(
 def spread(
     level: Level, want: Want, slots: tuple[Slot, ...], free: Sequence[int], whole: Sequence[bool]
 ) -> list[Placement]:
-    """Over the fewest of the largest untouched cards of one kind that hold it together."""
-    cards = [at for at in sorted(want.slots, key=lambda one: (-free[one], one)) if whole[at] and not slots[at].mig]
+    """Over the fewest untouched cards of one kind that hold it together, the tightest first."""
+    cards = [at for at in sorted(want.slots, key=lambda one: (free[one], one)) if whole[at] and not slots[at].mig]
     found = []
     for kind in dict.fromkeys(slots[at].kind for at in cards):
         alike = [at for at in cards if slots[at].kind == kind]
         for count in [want.cards] if want.cards else range(2, len(alike) + 1):
-            room = min((int(free[at] * SPLIT_SHARE) for at in alike[:count]), default=0) - level.each
-            if count <= len(alike) and room * count >= level.shared:
-                each = -(-level.shared // count) + level.each
-                found.append(Placement(level, tuple(sorted(alike[:count])), each))
+            each = -(-level.shared // count) + level.each
+            # The smallest card of a set decides, so a set is a run of neighbours in size.
+            runs = [alike[start : start + count] for start in range(len(alike) - count + 1)]
+            fits = [run for run in runs if int(free[run[0]] * SPLIT_SHARE) >= each]
+            found += [Placement(level, tuple(sorted(run)), each) for run in fits]
+            if fits:
                 break
-    return sorted(found, key=lambda one: len(one.slots))
+    return sorted(found, key=lambda one: (len(one.slots), sum(free[at] for at in one.slots)))

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labwright.plan import Explained, Fleet, HostPlan, Worker
+from labwright.planned import Explained, Fleet, HostPlan, Worker
 from labwright.words import Finding
 
 FORMAT = 1
@@ -49,7 +49,7 @@ TEXTS = {
 }
 
 
-# Options that the printed reasons leave out, because there are many and they stand in plan.json: builds that nobody has a
+# Options that the printed reasons leave out, because they are many and stand in plan.json: builds that nobody has a
 # checksum of, and those that would run too.
 QUIET = {"LW-TORCH-002", "LW-TORCH-006", "LW-STACK-003"}
 
@@ -88,7 +88,9 @@ def as_json(lab: Fleet) -> dict[str, Any]:
     """The whole plan, as it is written."""
     speaker = Speaker(lab.language)
     hosts = {
-        name: {**one.kept, "problems": speaker.findings(one.problems)} if one.kept else host_json(one, speaker)
+        name: {**one.kept, "problems": one.kept["problems"] + speaker.findings(one.problems)}
+        if one.kept
+        else host_json(one, speaker)
         for name, one in lab.hosts.items()
     }
     return {
@@ -144,6 +146,7 @@ def gpus_json(plan: HostPlan) -> list[dict[str, Any]]:
                 "mig": gpu.mig,
                 "memory_mib": gpu.memory_mib,
                 "foreign_mib": gpu.foreign_mib,
+                "holders": list(gpu.holders),
                 "planned_mib": planned,
                 "free_mib": gpu.memory_mib - gpu.foreign_mib - planned,
             }
@@ -197,10 +200,12 @@ def rows_of(written: Mapping[str, Any]) -> list[tuple[str, ...]]:
     texts = TEXTS[written["language"]]
     found: list[tuple[str, ...]] = []
     for name, one in hosts(written):
-        cards = one["gpus"] or [{"uuid": "", "name": texts["cpu"] if one["platform"] else texts["unknown"]}]
+        cards = [*one["gpus"]]
+        if not cards or any(worker["device"] == "cpu" for worker in one["workers"]):
+            cards.append({"uuid": "", "name": texts["cpu"] if one["platform"] else texts["unknown"]})
         first = True
         for card in cards:
-            here = [worker for worker in one["workers"] if on(worker, card["uuid"], one)]
+            here = [worker for worker in one["workers"] if on(worker, card["uuid"])]
             for worker in here or [None]:
                 found.append((name if first else "", *cells(card, worker, one, texts)))
                 first = False
@@ -211,11 +216,9 @@ def rows_of(written: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def on(worker: Mapping[str, Any], uuid: str, one: Mapping[str, Any]) -> bool:
-    """Whether a worker runs on a card, or, on the CPU, is shown in the first row."""
-    if worker["gpus"]:
-        return any(card["uuid"] == uuid for card in worker["gpus"])
-    return not one["gpus"] or one["gpus"][0]["uuid"] == uuid
+def on(worker: Mapping[str, Any], uuid: str) -> bool:
+    """Whether a worker runs on a card, or on the CPU, which has no UUID."""
+    return uuid in [card["uuid"] for card in worker["gpus"]] if worker["gpus"] else not uuid
 
 
 def cells(
@@ -227,16 +230,19 @@ def cells(
         gpu = f"{card['index']}: {gpu} ({card['compute_capability']})"
         total, free = card["memory_mib"], card["free_mib"]
     else:
-        total = one["memory_mib"]
-        free = total - sum(row["memory_mib"] for row in one["workers"]) if total else 0
+        total, free = one["memory_mib"], cpu_free(one)
     if worker is None:
         return gpu, "", "", "", f"{free} {texts['free']}" if card["uuid"] else "", ""
-    if worker["device"] == "cpu" and card["uuid"]:
-        gpu, total, free = texts["cpu"], one["memory_mib"], one["memory_mib"] - worker["memory_mib"]
     used = worker["memory_each_mib"]
     build = f"{worker['torch']['version']}+{worker['torch']['tag']}"
     room = texts["of"].format(used=used, total=total or "?", free=free if total else "?")
     return gpu, build, worker["model"], worker["quantization"], room, str(worker["port"])
+
+
+def cpu_free(one: Mapping[str, Any]) -> int:
+    """What the models leave of a host's memory."""
+    taken = sum(int(row["memory_mib"]) for row in one["workers"] if row["device"] == "cpu")
+    return max(0, int(one["memory_mib"]) - taken)
 
 
 def reasons(written: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
@@ -245,7 +251,7 @@ def reasons(written: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
     for name, one in hosts(written):
         for row in [*one["choices"], *(row for worker in one["workers"] for row in worker["choices"])]:
             against = tuple(
-                texts["not"].format(value=no["value"], reason=f"{no['message']} [{no['id']}]") 
+                texts["not"].format(value=no["value"], reason=f"{no['message']} [{no['id']}]")
                 for no in row["rejected"]
                 if no["id"] not in QUIET
             )

@@ -94,6 +94,7 @@ def expected(error: jsonschema.ValidationError) -> str:
         "type": f"expected a value of type {error.validator_value}",
         "enum": f"expected one of {error.validator_value}",
         "pattern": f"expected text that fits {error.validator_value}",
+        "anyOf": "expected one of the forms in docs/reference/inventory.md",
         "minimum": f"expected at least {error.validator_value}",
         "maximum": f"expected at most {error.validator_value}",
     }

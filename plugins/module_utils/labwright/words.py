@@ -1,4 +1,4 @@
-"""What the plan says, in English and Chinese. The sentences are data (``words.yml``); a finding is an id with its numbers.
+"""What the plan says, in English and Chinese: sentences are data (``words.yml``), a finding is an id with its numbers.
 
 Keeping the numbers apart from the words lets the plan stay pure, the report choose the language, and a test read the
 numbers without parsing a sentence.
@@ -12,9 +12,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from hostkit.result import Problem
+from labwright.catalog import read
 
 LANGUAGES = ("en", "zh")
 
@@ -67,6 +66,5 @@ class Refused(Problem):
 @cache
 def table() -> dict[str, dict[str, dict[str, str]]]:
     """All sentences, by id and language."""
-    text = Path(__file__).with_name("words.yml").read_text(encoding="utf-8")
-    found: dict[str, dict[str, dict[str, str]]] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    found: dict[str, dict[str, dict[str, str]]] = read(Path(__file__).with_name("words.yml"))
     return found

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from labwright import catalog, plan, report
+from labwright import catalog, plan, planned, report
 from labwright.catalog import Catalogue, Floor, Gpus, Layer, Lock, Release, Stack, TorchTable
 from labwright.hardware import Gpu, Hardware
 from labwright.plan import Fleet
@@ -257,7 +257,7 @@ def lab(
     return plan.make(fleet, given, catalogue_ or catalogue(), before, silent)
 
 
-def one_host(hardware: Hardware, **wishes: Any) -> plan.HostPlan:
+def one_host(hardware: Hardware, **wishes: Any) -> planned.HostPlan:
     """The plan of a lab of one host, by this repository's catalogue; ChatGLM2 is wished for unless told otherwise."""
     fleet = [host("one1", "controller api workers", **{"lab_models": ["chatglm2-6b"], **wishes})]
     return lab(fleet, {"one1": hardware}, catalogue_=real()).hosts["one1"]

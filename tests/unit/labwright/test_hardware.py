@@ -1,9 +1,9 @@
 """labwright.hardware: what nvidia-smi says becomes GPUs or a finding, never a host without one.
 
-The long answers (-q -x), lists (-L) and failures are recordings; `recorded/sources.yml` says where each was read. Of few
-machines the one query was recorded too, so query lines are composed: from the values of the same machine's recording,
-and the compute capability from env/catalog/gpus.yml. The list of the A100's MIG devices is composed as its source tells.
-Cards of which there is no recording at all are composed from published values; they stand under PUBLISHED.
+The long answers (-q -x), lists (-L) and failures are recordings; `recorded/sources.yml` says where each was read. Of
+few machines the one query was recorded too, so query lines are composed: from the values of the same machine's
+recording, and the compute capability from env/catalog/gpus.yml. The list of the A100's MIG devices is composed as its
+source tells. Cards of which there is no recording at all are composed from published values and stand under PUBLISHED.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def seen(said: Mapping[str, Any] | None, system: str = "Linux") -> tuple[Hardwar
 
 
 def line(fields: Sequence[str] = FIELDS, **cells: str) -> str:
-    """A line of the query; a Tesla T4 where not told otherwise. Dots of a field's name are written as two underscores."""
+    """A line of the query; a Tesla T4 unless told otherwise. A dot of a field's name is written as two underscores."""
     settled = {
         "index": "0",
         "uuid": "GPU-1a",
@@ -110,13 +110,24 @@ def from_csv(name: str) -> dict[str, Any]:
     )
 
 
-# --- machines that were recorded --------------------------------------------------------------------------------------
+# --- machines that were recorded -------------------------------------------------------------------------------------
 
 XML = {
     "tesla-t4.xml": (
         "515.105.01",
         "11.7",
-        [Gpu(0, "GPU-d37e67a5-91dd-3774-a5cb-99096249601a", "Tesla T4", 15360, "7.5", 1032, ecc="Enabled")],
+        [
+            Gpu(
+                0,
+                "GPU-d37e67a5-91dd-3774-a5cb-99096249601a",
+                "Tesla T4",
+                15360,
+                "7.5",
+                1032,
+                ecc="Enabled",
+                holders=("Xorg (pid 675, 22 MiB)", "python (pid 5762, 1005 MiB)"),
+            )
+        ],
     ),
     "tesla-p100.xml": (
         "510.47.03",
@@ -142,7 +153,18 @@ XML = {
     "rtx-2080-windows.xml": (
         "516.59",
         "11.7",
-        [Gpu(0, "GPU-fbd55ed4-1eec-4423-0a47-ad594b4333e3", "NVIDIA GeForce RTX 2080", 8192, "7.5", 862, ecc="[N/A]")],
+        [
+            Gpu(
+                0,
+                "GPU-fbd55ed4-1eec-4423-0a47-ad594b4333e3",
+                "NVIDIA GeForce RTX 2080",
+                8192,
+                "7.5",
+                862,
+                ecc="[N/A]",
+                holders=("SearchHost.exe (pid 25436)", "? (pid 25520)", "msedgewebview2.exe (pid 30212)"),
+            )
+        ],
     ),
     "rtx-4000-sff-ada.xml": (
         "595.84",
@@ -156,6 +178,12 @@ XML = {
                 compute_capability="8.9",
                 foreign_mib=3534,
                 ecc="Disabled",
+                holders=(
+                    "cosmic-comp (pid 1842, 410 MiB)",
+                    "code (pid 3190, 451 MiB)",
+                    "python (pid 4937, 160 MiB)",
+                    "chromium (pid 34626, 183 MiB)",
+                ),
             )
         ],
     ),
@@ -171,6 +199,7 @@ XML = {
                 compute_capability="12.0",
                 foreign_mib=65720,
                 ecc="Disabled",
+                holders=("llama-server (pid 116860, 65710 MiB)",),
             )
         ],
     ),
@@ -209,6 +238,10 @@ def test_a_shortened_recording_on_a_driver_that_does_not_know_compute_capabiliti
 def test_memory_of_our_own_services_is_not_foreign(name: str, owners: dict[str, str], foreign: int) -> None:
     found, wrong = seen({**from_xml(name), "owners": owners})
     assert ([one.foreign_mib for one in found.gpus], wrong) == ([foreign], [])
+    ours = [pid for pid, unit in owners.items() if unit == OURS]
+    assert found.gpus[0].holders == tuple(
+        one for one in XML[name][2][0].holders if not any(f"(pid {pid}" in one for pid in ours)
+    )
 
 
 def test_each_card_has_its_own_processes() -> None:
@@ -312,8 +345,15 @@ def test_no_program_is_a_host_without_gpus() -> None:
 
 def test_what_else_a_host_says() -> None:
     facts = {
-        **{"system": "Linux", "cpus": 8, "memory_mib": 32000, "disk": {"/opt": 9}, "nvidia_smi": None},
-        **{"listening": [{"port": 1}], "present": ["/opt/envs/x"], "systemd": False, "clock_skew_s": -3.5},
+        "system": "Linux",
+        "cpus": 8,
+        "memory_mib": 32000,
+        "disk": {"/opt": 9},
+        "nvidia_smi": None,
+        "listening": [{"port": 1}],
+        "present": ["/opt/envs/x"],
+        "systemd": False,
+        "clock_skew_s": -3.5,
     }
     assert hardware.seen(facts, KNOWN) == (
         Hardware(
@@ -331,7 +371,7 @@ def test_what_else_a_host_says() -> None:
     )
 
 
-# --- MIG ---------------------------------------------------------------------------------------------------------------
+# --- MIG -------------------------------------------------------------------------------------------------------------
 
 A100 = "GPU-513536b6-7d19-9063-b049-1e69664bb298"
 A100_LIST = f"GPU 0: NVIDIA A100-SXM4-80GB (UUID: {A100})\n" + "".join(
@@ -409,7 +449,7 @@ def test_a_mig_device_without_a_number_is_no_traceback(index: str) -> None:
     assert found.gpus or wrong
 
 
-# --- failures ----------------------------------------------------------------------------------------------------------
+# --- failures --------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -450,7 +490,7 @@ def test_a_program_that_fails_is_no_cpu_host(said: dict[str, Any], rule: str) ->
     assert "lab_device: cpu" in wrong[0].say()["fix"]
 
 
-# --- torn answers ------------------------------------------------------------------------------------------------------
+# --- torn answers ----------------------------------------------------------------------------------------------------
 
 ALONE = {
     **{name: from_xml(name) for name, (_driver, _announced, gpus) in XML.items() if len(gpus) == 1},
@@ -476,9 +516,9 @@ def test_a_query_cut_anywhere_gives_the_same_gpus_or_a_finding(name: str) -> Non
 
 
 def test_a_torn_line_is_quoted_with_its_number() -> None:
-    _found, wrong = seen(answer(line() + line(index="1", uuid="GPU-2b")[:20]))
+    _found, wrong = seen(answer(line() + line(index="1", uuid="GPU-2b")[:19]))
     assert wrong[0].id == "LW-GPU-006"
-    assert wrong[0].values == {"number": 2, "found": 3, "expected": 9, "said": "1, GPU-2b, Tesla T4,"[:20]}
+    assert wrong[0].values == {"number": 2, "found": 3, "expected": 9, "said": "1, GPU-2b, Tesla T4"}
 
 
 def test_a_card_that_only_the_long_answer_names_was_torn_off_the_query() -> None:
@@ -502,6 +542,11 @@ def test_a_query_with_a_hole_is_never_silently_a_cpu_host(name: str, data: st.Da
     assert found.gpus or wrong
 
 
+def queried(found: Hardware) -> list[Gpu]:
+    """The cards without what the long answer adds."""
+    return [replace(one, foreign_mib=0, holders=()) for one in found.gpus]
+
+
 @pytest.mark.parametrize("name", ["tesla-t4.xml", "rtx-2080-windows.xml"])
 def test_a_long_answer_cut_anywhere_costs_only_what_it_adds_and_says_so(name: str) -> None:
     said = {**from_xml(name), "owners": {"5762": OURS}}
@@ -509,9 +554,7 @@ def test_a_long_answer_cut_anywhere_costs_only_what_it_adds_and_says_so(name: st
     silent = []
     for end in range(1, len(said["details"])):
         found, wrong = seen({**said, "details": said["details"][:end]})
-        assert [replace(one, foreign_mib=0) for one in found.gpus] == [
-            replace(one, foreign_mib=0) for one in whole.gpus
-        ]
+        assert queried(found) == queried(whole)
         if found != whole and ids(wrong) != ["LW-GPU-012"]:
             silent.append(said["details"][:end])
     assert silent[:3] == []
@@ -531,7 +574,7 @@ def test_entities_declared_before_the_answer_are_not_known_in_it() -> None:
     assert ([one.uuid for one in found.gpus], found.cuda_announced) == (["GPU-1a"], "")
 
 
-# --- values that cannot be ---------------------------------------------------------------------------------------------
+# --- values that cannot be -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -551,7 +594,9 @@ def test_a_value_that_cannot_be_is_named(field: str, value: str) -> None:
     assert "hardware_given" in wrong[0].say()["fix"]
 
 
-@pytest.mark.parametrize("value", ["-1", "", "x", "1.0", "²", "9" * 5000])
+@pytest.mark.parametrize(
+    "value", ["-1", "", "x", "1.0", "²", "9" * 5000], ids=["negative", "empty", "letter", "dot", "power", "long"]
+)
 def test_a_number_of_a_card_that_is_none_is_a_finding(value: str) -> None:
     found, wrong = seen(answer(line(index=value)))
     assert (found.gpus, ids(wrong)) == ((), ["LW-GPU-007"])
@@ -595,7 +640,7 @@ def test_a_card_that_does_not_say_its_memory(memory: str) -> None:
     assert "hardware_given" in wrong[0].say()["fix"]
 
 
-# --- anything at all ---------------------------------------------------------------------------------------------------
+# --- anything at all -------------------------------------------------------------------------------------------------
 
 PRINTABLE = st.text(st.characters(min_codepoint=32, max_codepoint=0x2FFF), max_size=12)
 CELLS = st.tuples(
@@ -624,7 +669,7 @@ def test_any_words_are_gpus_or_a_finding(stdout: str, stderr: str, rc: int) -> N
 def test_any_cells_are_gpus_or_a_finding(rows: list[tuple[str, ...]]) -> None:
     found, wrong = seen(answer("\n".join(", ".join(row) for row in rows), list=LIST))
     assert found.gpus or wrong
-    assert all(0 < one.memory_mib and 0 <= one.foreign_mib <= one.memory_mib for one in found.gpus)
+    assert all(one.memory_mib > 0 and 0 <= one.foreign_mib <= one.memory_mib for one in found.gpus)
 
 
 @settings(deadline=None)
@@ -653,7 +698,7 @@ def test_any_values_in_the_long_answer_are_gpus_or_a_finding(
         assert found.gpus or wrong
 
 
-# --- hardware that is described ----------------------------------------------------------------------------------------
+# --- hardware that is described --------------------------------------------------------------------------------------
 
 T4 = {"name": "Tesla T4", "memory_mib": 15360}
 

@@ -16,7 +16,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     "lab_address": (["192.0.2.1", "gpu01"], [("", "non-empty"), (None, "type string")]),
     "lab_models": (
         [["labwright-demo"], [{"name": "a", "aliases": ["b"]}]],
-        [([], "non-empty"), ("a", "type array"), ([{"aliases": []}], "name"), ([{"name": "a", "gpu": 1}], "gpu")],
+        [([], "non-empty"), ("a", "one of the forms"), ([{"aliases": []}], "name"), ([{"name": "a", "gpu": 1}], "gpu")],
     ),
     "lab_device": (["auto", "cpu"], [("cuda", "one of ['auto', 'cpu']")]),
     "lab_controller_port": ([1, 65535], [(0, "at least 1"), (65536, "at most 65535"), ("21001", "type integer")]),
@@ -36,6 +36,25 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     ),
     "lab_task": (["Say hello."], [("", "non-empty")]),
     "lab_verdict": (["/srv/verdict.json"], [("", "non-empty"), (True, "type string")]),
+    "lab_level": (["strict", "compatible", "forced"], [("lax", "one of")]),
+    "lab_waivers": (
+        [[], [{"rule": "LW-TORCH-004", "reason": "a patched driver"}]],
+        [([{"rule": "LW-TORCH-004"}], "reason"), ([{"rule": "all", "reason": "a patched driver"}], "fits")],
+    ),
+    "lab_language": (["en", "zh"], [("de", "one of")]),
+    "lab_plan_dir": (["/srv/plan"], [("", "non-empty")]),
+    "hardware_given": (
+        [{}, {"platform": "win-64", "driver_version": "535.104.05", "gpus": [{"name": "A", "memory_mib": 8192}]}],
+        [
+            ({"platform": "arm"}, "one of"),
+            ({"memory_mib": -1}, "at least"),
+            ({"driver_version": "new"}, "fits"),
+            ({"gpus": [{"name": "A"}]}, "memory_mib"),
+            ({"gpus": [{"name": "A", "memory_mib": 10**9}]}, "at most"),
+            ({"gpus": [{"name": "A", "memory_mib": 8192, "compute_capability": "86"}]}, "fits"),
+            ({"cores": 4}, "cores"),
+        ],
+    ),
     "lab_image": (["bookworm", "trixie"], [("buster", "one of")]),
 }
 

@@ -1,0 +1,175 @@
+"""What the inventory wishes for, as the plan takes it, and what contradicts before any host is asked."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labwright import builds
+from labwright.catalog import Catalogue
+from labwright.wishes import Host
+from labwright.words import Finding, finding
+
+FRONTEND, AGENTS = "frontend", "agents"
+DUTIES = {"controller": "controller", "workers": "worker", "api": "api", "agents": "agent"}  # by group
+TOKENS = 2048  # of a conversation, where a wish names none: what published memory figures are stated for
+FIT = "fit"
+WAIVABLE = ("LW-STACK-001", *builds.WAIVABLE)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """One model that somebody wants. ``replicas`` None: one on this very host."""
+
+    model: str
+    aliases: tuple[str, ...] = ()
+    quantization: str = "auto"
+    tokens: int = TOKENS
+    gpus: int = 0
+    replicas: int | str | None = None
+
+
+def wishes_of(host: Host, catalogue: Catalogue) -> list[Wish]:
+    """A worker's wishes, the most important first."""
+    if "workers" not in host.groups:
+        return []
+    wanted = host.wishes["lab_models"]
+    if wanted == "auto":
+        large = sorted(
+            (one for one in catalogue.models.values() if "bundled" not in one),
+            key=lambda one: (-int(one["parameters"]), one["name"]),
+        )
+        return [Wish(one["name"], replicas=count) for count in (1, FIT) for one in large]
+    rows = [{"name": one} if isinstance(one, str) else one for one in wanted]
+    return [
+        Wish(
+            model=row["name"],
+            aliases=tuple(row.get("aliases", ())),
+            quantization=row.get("quantization", "auto"),
+            tokens=int(row.get("context", TOKENS)),
+            gpus=int(row.get("gpus", 0)),
+            replicas=row.get("replicas"),
+        )
+        for row in rows
+    ]
+
+
+def named(host: Host, catalogue: Catalogue) -> list[str]:
+    """The names that a worker's wishes would be served under."""
+    return [name for wish in wishes_of(host, catalogue) for name in (wish.model, *wish.aliases)]
+
+
+def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], dict[str, list[Finding]]]:
+    """What can be refused without asking any host: of the lab, and of each host."""
+    whole = topology(fleet, catalogue)
+    by_host: dict[str, list[Finding]] = {host.name: [] for host in fleet}
+    addresses: dict[str, list[str]] = {}
+    for host in fleet:
+        addresses.setdefault(host.address, []).append(host.name)
+        by_host[host.name] += check_host(host, len(fleet), catalogue)
+    for address, names in sorted(addresses.items()):
+        if len(names) > 1:
+            whole.append(finding("LW-PLAN-016", address=address, hosts=sorted(names)))
+    counts: dict[str, set[str]] = {}
+    for host in fleet:
+        for wish in wishes_of(host, catalogue):
+            if wish.replicas is not None and host.wishes["lab_models"] != "auto":
+                counts.setdefault(wish.model, set()).add(str(wish.replicas))
+    whole += [
+        finding("LW-PLAN-017", model=model, counts=sorted(found))
+        for model, found in sorted(counts.items())
+        if len(found) > 1
+    ]
+    return whole, by_host
+
+
+def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:
+    """One controller; somebody to ask where somebody asks; the package that AutoGen wants beside it."""
+    controllers = sorted(one.name for one in fleet if "controller" in one.groups)
+    found = []
+    if len(controllers) != 1:
+        found.append(finding("LW-PLAN-001", found=controllers or ["-"]))
+    agents = any("agents" in one.groups for one in fleet)
+    if agents and not any("api" in one.groups for one in fleet):
+        found.append(finding("LW-PLAN-002"))
+    pins = [pin for lock in catalogue.stacks[AGENTS].locks for pin, _sums in lock.layer.pins()] if agents else []
+    if agents and not any(pin.startswith("docker==") for pin in pins):
+        found.append(finding("LW-KNOWN-006"))
+    return found
+
+
+def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
+    """One host's wishes against the catalogue and against each other."""
+    found = []
+    if host.address.lower() in ("localhost", "ip6-localhost", "::1"):
+        found.append(finding("LW-KNOWN-001", address=host.address))
+    elif hosts > 1 and is_loopback(host.address):
+        found.append(finding("LW-PLAN-023", address=host.address))
+    meant: dict[str, set[str]] = {}
+    for wish in wishes_of(host, catalogue):
+        for name in (wish.model, *wish.aliases):
+            meant.setdefault(name, set()).add(wish.model)
+        entry = catalogue.models.get(wish.model)
+        if entry is None:
+            found.append(unknown_model(wish.model, catalogue))
+            continue
+        if wish.quantization not in ("auto", "fp32", *entry["quantizations"]):
+            found.append(
+                finding("LW-PLAN-021", model=wish.model, wish=wish.quantization, has=list(entry["quantizations"]))
+            )
+        if wish.tokens > int(entry["context_length"]):
+            found.append(
+                finding("LW-PLAN-024", model=wish.model, tokens=wish.tokens, most=int(entry["context_length"]))
+            )
+    found += [
+        finding("LW-PLAN-010", name=name, models=sorted(models)) for name, models in meant.items() if len(models) > 1
+    ]
+    waivers, level = host.wishes["lab_waivers"], host.wishes["lab_level"]
+    if (level == "forced") != bool(waivers):
+        found.append(finding("LW-PLAN-018", level=level, count=len(waivers)))
+    found += [
+        finding("LW-PLAN-025", rule=one["rule"], may=list(WAIVABLE)) for one in waivers if one["rule"] not in WAIVABLE
+    ]
+    if host.wishes["lab_controller_port"] == host.wishes["lab_api_port"] and {"controller", "api"} <= host.groups:
+        found.append(finding("LW-PLAN-008", port=host.wishes["lab_api_port"]))
+    return found
+
+
+def is_loopback(address: str) -> bool:
+    """Whether others cannot reach it; a name is not looked up."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
+
+
+def unknown_model(name: str, catalogue: Catalogue) -> Finding:
+    """A model that nobody knows, with the one that was probably meant."""
+    known = sorted(catalogue.models)
+    close = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
+    return finding("LW-PLAN-003", model=name, known=known, close=close or known[:1])
+
+
+def check_endpoints(given: Any, served: Iterable[str]) -> list[Finding]:
+    """An agent configuration that was written by hand (AutoGen's config_list), against what the lab serves."""
+    names = sorted(served)
+    found = []
+    for row in given if isinstance(given, list) else []:
+        if not isinstance(row, dict):
+            continue
+        found += [
+            finding(rule, value=str(row[key]))
+            for key, rule in (("api_base", "LW-KNOWN-003"), ("api_type", "LW-KNOWN-004"))
+            if key in row
+        ]
+        url = str(row.get("base_url", ""))
+        if url and not url.rstrip("/").endswith("/v1"):
+            found.append(finding("LW-PLAN-026", url=url))
+        model = str(row.get("model", ""))
+        if model and names and model not in names:
+            close = difflib.get_close_matches(model.lower(), names, n=1, cutoff=0.3) or names[:1]
+            found.append(finding("LW-KNOWN-005", model=model, served=names, close=close[0]))
+    return found

@@ -1,0 +1,346 @@
+"""One host while models are being placed on it: its stacks, builds, levels and the room on its cards."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from packaging.specifiers import SpecifierSet
+
+from labwright import builds, memory
+from labwright.builds import Build, Choice, Question, Rejected
+from labwright.catalog import Catalogue, Stack
+from labwright.hardware import Gpu, Hardware, version
+from labwright.inventory import Wish
+from labwright.placing import Level, Placement, Slot, Want, place
+from labwright.planned import NEW, Explained, HostPlan, Worker
+from labwright.wishes import Host
+from labwright.words import Finding, finding
+
+BF16_SINCE = (8, 0)  # compute capability
+CPU_SHARE = 0.9  # of a host's memory may hold models
+
+
+class Chooser:
+    """Choices that many hosts share, each made once: stacks by model, builds by question, levels by wish."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        """All from one catalogue."""
+        self.catalogue = catalogue
+        self.stacks: dict[tuple[Any, ...], tuple[Stack | None, Explained]] = {}
+        self.choices: dict[Question, Choice] = {}
+        self.levels: dict[tuple[Any, ...], tuple[Level, ...]] = {}
+        self.windows: dict[tuple[str, str], bool] = {}
+
+    def stack(self, model: str, platform: str, waived: frozenset[str]) -> tuple[Stack | None, Explained]:
+        """The stack whose transformers the model's own code works with: one with locks first, then the newest."""
+        key = (model, platform, waived)
+        if key not in self.stacks:
+            self.stacks[key] = self._stack(*key)
+        return self.stacks[key]
+
+    def _stack(self, model: str, platform: str, waived: frozenset[str]) -> tuple[Stack | None, Explained]:
+        window = str(self.catalogue.models[model]["transformers"]["window"])
+        serving = [one for one in self.catalogue.stacks.values() if one.transformers]
+        fits = [one for one in serving if one.transformers in SpecifierSet(window)]
+        rejected = tuple(
+            Rejected(one.name, finding("LW-STACK-001", model=model, window=window, found=one.transformers))
+            for one in serving
+            if one not in fits
+        )
+        overruled = not fits and "LW-STACK-001" in waived
+        candidates = fits or (serving if overruled else [])
+        if not candidates:
+            known = [f"{one.name} ({one.transformers})" for one in serving]
+            return None, Explained(
+                "stack", "-", finding("LW-STACK-002", model=model, window=window, known=known), rejected
+            )
+        best = max(candidates, key=lambda one: (self.has_locks(one, platform), version(one.transformers)))
+        rejected += tuple(
+            Rejected(one.name, finding("LW-STACK-003", other=best.name)) for one in candidates if one is not best
+        )
+        reason = finding("WHY-STACK", model=model, window=window, transformers=best.transformers, python=best.python)
+        return best, Explained("stack", best.name, reason, rejected)
+
+    def outside(self, model: str, stack: Stack) -> bool:
+        """Whether a stack's transformers is outside the model's window, so that only a waiver brought it."""
+        key = (model, stack.name)
+        if key not in self.windows:
+            window = str(self.catalogue.models[model]["transformers"]["window"])
+            self.windows[key] = stack.transformers not in SpecifierSet(window)
+        return self.windows[key]
+
+    @staticmethod
+    def has_locks(stack: Stack, platform: str) -> bool:
+        """Whether anything of a stack can be installed on a platform."""
+        return any(one == platform for one, _build in stack.locked)
+
+    def build(self, question: Question) -> Choice:
+        """The torch build."""
+        if question not in self.choices:
+            self.choices[question] = builds.choose(question, self.catalogue.torch)
+        return self.choices[question]
+
+    def level(self, wish: Wish, device: str, spread: bool) -> tuple[Level, ...]:
+        """Levels of a wish on a device, best first, with what they need."""
+        key = (wish.model, wish.quantization, wish.tokens, device, spread)
+        if key not in self.levels:
+            entry = self.catalogue.models[wish.model]
+            self.levels[key] = tuple(
+                level_of(entry, rank, kind, wish.tokens, device, spread)
+                for rank, kinds in enumerate(memory.LEVELS)
+                if (kind := next((one for one in kinds if offered(one, entry, wish, device)), ""))
+            )
+        return self.levels[key]
+
+
+def offered(kind: str, entry: Mapping[str, Any], wish: Wish, device: str) -> bool:
+    """Whether a quantisation can be had: FastChat computes in fp32 on the CPU, and packs to int8 on either device."""
+    if wish.quantization not in ("auto", kind):
+        same = {wish.quantization, kind} <= set(memory.LEVELS[1])
+        return same and kind == wish.quantization
+    if device == "cpu":
+        return kind == "fp32" or (kind == "int8" and kind in entry["quantizations"])
+    return kind in entry["quantizations"] or (kind == "fp32" and wish.quantization == "fp32")
+
+
+def level_of(entry: Mapping[str, Any], rank: int, kind: str, tokens: int, device: str, spread: bool) -> Level:
+    """One level with its need; only what is not packed can be spread over several cards (FastChat ignores it else)."""
+    need = memory.needed_mib(entry, kind, tokens, device)
+    if not spread or device == "cpu" or kind in ("int8", "int4"):
+        return Level(rank, need)
+    each = memory.working_mib(entry, kind, tokens, device)
+    return Level(rank, need, shared=need - each, each=each)
+
+
+def kind_of(rank: int, wish: Wish, entry: Mapping[str, Any], gpus: Sequence[Gpu], device: str) -> str:
+    """The quantisation of a level: of the two with 16 bits, bf16 where the weights and all cards have it."""
+    kinds = memory.LEVELS[rank]
+    if len(kinds) == 1 or wish.quantization in kinds:
+        return wish.quantization if wish.quantization in kinds else kinds[0]
+    modern = all(version(one.compute_capability) >= BF16_SINCE for one in gpus)
+    bf16 = device == "cuda" and modern and "bf16" in entry["quantizations"]
+    return "bf16" if bf16 or "fp16" not in entry["quantizations"] else "fp16"
+
+
+@dataclass(frozen=True)
+class Offer:
+    """How a wish could be had on a host: its stack, and the terms in which ``placing`` thinks."""
+
+    wish: Wish
+    want: Want
+    stack: Stack
+    explained: Explained
+
+
+class Room:
+    """One host's cards (or its memory) while models are being placed."""
+
+    def __init__(self, host: Host, plan: HostPlan, hardware: Hardware, chooser: Chooser) -> None:
+        """``plan`` gets the workers and the problems."""
+        self.host, self.plan, self.hardware, self.chooser = host, plan, hardware, chooser
+        self.gpus = hardware.gpus if host.wishes["lab_device"] != "cpu" else ()
+        self.device = "cuda" if self.gpus else "cpu"
+        waivers = host.wishes["lab_waivers"] if host.wishes["lab_level"] == "forced" else []
+        self.waivers = {one["rule"]: one["reason"] for one in waivers}
+        if self.gpus:
+            self.slots = [
+                Slot(memory.usable_mib(one.memory_mib, one.foreign_mib), one.compute_capability, True, one.mig)
+                for one in self.gpus
+            ]
+        else:
+            total = hardware.memory_mib or 1 << 30  # not known: not the plan's to refuse
+            self.slots = [Slot(int(total * CPU_SHARE), "cpu")]
+        self.copies: Counter[tuple[str, int]] = Counter()  # of a model on a card
+        self.offers: dict[Wish, Offer | Finding] = {}
+        self.unmet: list[Offer] = []
+
+    def offer(self, wish: Wish) -> Offer | Finding:
+        """How a wish could be had here; or why it cannot, whatever the room."""
+        if wish not in self.offers:
+            self.offers[wish] = self._offer(wish)
+        return self.offers[wish]
+
+    def _offer(self, wish: Wish) -> Offer | Finding:
+        stack, explained = self.chooser.stack(wish.model, self.hardware.platform, frozenset(self.waivers))
+        if stack is None:
+            return explained.because
+        choices = {at: self.choice(stack, at) for at in range(len(self.slots))}
+        usable = [at for at, one in choices.items() if one.build]
+        if not usable:
+            return choices[0].because
+        levels = self.chooser.level(wish, self.device, self.hardware.platform == "linux-64" and len(self.slots) > 1)
+        if wish.gpus > 1:
+            kinds = Counter(self.slots[at].kind for at in usable if not self.slots[at].mig)
+            levels = tuple(one for one in levels if one.shared)
+            if not levels or max(kinds.values(), default=0) < wish.gpus:
+                return finding("LW-FIT-007", model=wish.model, gpus=wish.gpus, platform=self.hardware.platform)
+        if wish.quantization == "bf16":
+            usable = [at for at in usable if self.gpus and self.has_bf16(at)]
+        if not levels or not usable:
+            return finding("LW-FIT-005", model=wish.model, wish=wish.quantization, device=self.device)
+        return Offer(wish, Want(levels, wish.gpus, frozenset(usable)), stack, explained)
+
+    def has_bf16(self, at: int) -> bool:
+        """Whether a card computes in bf16."""
+        return version(self.gpus[at].compute_capability) >= BF16_SINCE
+
+    def choice(self, stack: Stack, at: int) -> Choice:
+        """The build for one slot, and so for all cards of its kind."""
+        platform = self.hardware.platform
+        question = Question(
+            platform=platform,
+            python=stack.python,
+            admits=stack.torch,
+            driver=self.hardware.driver_version if self.gpus else "",
+            announced=self.hardware.cuda_announced if self.gpus else "",
+            capabilities=(self.gpus[at].compute_capability,) if self.gpus else (),
+            level=str(self.host.wishes["lab_level"]),
+            waived=frozenset(self.waivers),
+            locked=frozenset(label for one, label in stack.locked if one == platform),
+        )
+        return self.chooser.build(question)
+
+    def serve(self, wishes: Sequence[Wish]) -> None:
+        """The wishes of this very host: as many as there is room for, in their order."""
+        offers = []
+        for wish in wishes:
+            if wish.replicas is None:
+                offer = self.offer(wish)
+                if isinstance(offer, Finding):
+                    self.plan.problems.append(offer)
+                    return
+                offers.append(offer)
+        placed = place(tuple(one.want for one in offers), tuple(self.slots))
+        for offer, where in zip(offers, placed, strict=False):
+            self.add(offer, where, replica=False)
+        self.unmet = offers[len(placed) :]
+
+    def add(self, offer: Offer, where: Placement, *, replica: bool, order: int = NEW) -> None:
+        """Take the room and note the worker; ``order`` is its place in the last plan."""
+        wish, stack = offer.wish, offer.stack
+        gpus = tuple(self.gpus[at] for at in where.slots) if self.gpus else ()
+        choice = self.choice(stack, where.slots[0])
+        build = choice.build or Build("", "")  # an offer has only slots with a build
+        quantization = self.kind(wish, where.level.rank, gpus)
+        for rule in choice.waived:
+            self.waive(rule, build.label)
+        if self.chooser.outside(wish.model, stack):
+            self.waive("LW-STACK-001", stack.name)
+        room = self.slots[where.slots[0]].free
+        for at in where.slots:
+            free = self.slots[at].free - where.each if len(where.slots) == 1 else 0
+            self.slots[at] = replace(self.slots[at], free=free, whole=False)
+            self.copies[wish.model, at] += 1
+        self.plan.workers.append(
+            Worker(
+                model=wish.model,
+                aliases=wish.aliases,
+                stack=stack.name,
+                python=stack.python,
+                build=build,
+                quantization=quantization,
+                device=self.device,
+                gpus=gpus,
+                each_mib=where.each,
+                tokens=wish.tokens,
+                replica=replica,
+                order=order,
+                explain=(
+                    offer.explained,
+                    Explained("torch", build.label, choice.because, choice.rejected),
+                    self.why(offer, quantization, where, room),
+                ),
+            )
+        )
+
+    def waive(self, rule: str, value: str) -> None:
+        """Note a waiver that was used."""
+        row = {"rule": rule, "reason": self.waivers[rule], "value": value}
+        if row not in self.plan.waivers:
+            self.plan.waivers.append(row)
+
+    def why(self, offer: Offer, quantization: str, where: Placement, room: int) -> Explained:
+        """Why this quantisation, and on so many cards; and what each better one would have needed."""
+        wish = offer.wish
+        values = {
+            "model": wish.model,
+            "quantization": quantization,
+            "need": where.each,
+            "room": room,
+            "tokens": wish.tokens,
+            "cards": len(where.slots),
+        }
+        if not self.gpus:
+            reason = "WHY-CPU-ASKED" if self.hardware.gpus else "WHY-CPU"
+        elif len(where.slots) > 1:
+            reason = "WHY-SPREAD"
+        else:
+            reason = "WHY-ASKED" if wish.quantization != "auto" else "WHY-BEST"
+        better = [one for one in offer.want.levels if one.rank < where.level.rank]
+        return Explained(
+            "quantization",
+            quantization,
+            finding(reason, **values),
+            tuple(
+                Rejected(
+                    self.kind(wish, one.rank, self.gpus),
+                    finding("LW-FIT-003", model=wish.model, need=one.need, room=room),
+                )
+                for one in better
+            ),
+        )
+
+    def state(self) -> tuple[Any, ...]:
+        """What ``back`` needs to undo all that was added since."""
+        return list(self.slots), Counter(self.copies), len(self.plan.workers), len(self.plan.waivers)
+
+    def back(self, state: tuple[Any, ...]) -> None:
+        """Undo."""
+        self.slots, self.copies = list(state[0]), Counter(state[1])
+        del self.plan.workers[state[2] :], self.plan.waivers[state[3] :]
+
+    def largest(self) -> int:
+        """The most room that one card still has; 0 on a CPU host."""
+        return max((slot.free for slot in self.slots), default=0) if self.gpus else 0
+
+    def complain(self, roomy: Sequence[tuple[int, str]]) -> None:
+        """A problem for each wish of this host that found no room, with the cheapest way out."""
+        for number, offer in enumerate(self.unmet):
+            wish, want = offer.wish, offer.want
+            least = want.levels[-1].need
+            room = max(self.slots[at].free for at in want.slots)
+            if number and least <= room:
+                self.plan.problems.append(finding("LW-FIT-002", model=wish.model, other=self.unmet[0].wish.model))
+                continue
+            hosts = [name for free, name in roomy[:4] if free >= least and name != self.host.name][:3]
+            smaller = self.smaller(wish, room)
+            ways = [
+                *([finding("WAY-SMALLER", model=wish.model, smaller=smaller)] if smaller else []),
+                *([finding("WAY-HOST", hosts=hosts)] if hosts else []),
+            ] or [finding("WAY-CARD", need=least + memory.LEAST_MARGIN_MIB)]
+            self.plan.problems.append(
+                finding(
+                    "LW-FIT-001",
+                    model=wish.model,
+                    wish=wish.quantization,
+                    least=self.kind(wish, want.levels[-1].rank, self.gpus),
+                    need=least,
+                    room=room,
+                    total=max((one.memory_mib for one in self.gpus), default=self.hardware.memory_mib),
+                    tokens=wish.tokens,
+                    ways=ways,
+                )
+            )
+
+    def smaller(self, wish: Wish, room: int) -> str:
+        """A smaller quantisation on one card that would fit; "" for none."""
+        auto = replace(wish, quantization="auto", gpus=0)
+        fits = [one for one in self.chooser.level(auto, self.device, spread=False) if one.need <= room]
+        return f"quantization: {self.kind(auto, fits[0].rank, self.gpus)}" if fits else ""
+
+    def kind(self, wish: Wish, rank: int, gpus: Sequence[Gpu]) -> str:
+        """A level's name on this host."""
+        return kind_of(rank, wish, self.chooser.catalogue.models[wish.model], gpus, self.device)
