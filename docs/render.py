@@ -26,8 +26,8 @@ that is not in this table is refused, with the name that was probably meant. Set
 """
 PROBLEMS = """# What the plan may say, by id / 规划可能给出的信息（按编号）
 
-Rendered from `plugins/module_utils/labwright/words.yml` by `docs/render.py`; not edited by hand. Words in braces stand for
-what was found. An id without a second sentence is a rule by which an option was rejected, not a problem.
+Rendered from `plugins/module_utils/labwright/words.yml` by `docs/render.py`; not edited by hand. Words in braces stand
+for what was found. An id without a second sentence is a rule by which an option was rejected, not a problem.
 
 """
 

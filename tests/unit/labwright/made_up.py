@@ -10,7 +10,7 @@ from typing import Any
 from labwright import catalog, plan, planned, report
 from labwright.catalog import Catalogue, Floor, Gpus, Layer, Lock, Release, Stack, TorchTable
 from labwright.hardware import Gpu, Hardware
-from labwright.plan import Fleet
+from labwright.planned import Fleet
 from labwright.wishes import Host, host_of
 from labwright.words import Finding
 from unit.labwright.plugins import ROOT

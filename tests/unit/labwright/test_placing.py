@@ -182,6 +182,12 @@ def test_a_mig_device_is_used_where_the_whole_cards_are_wanted_together() -> Non
     assert where(place((spread, want((Level(1, 9),), 3)), slots)) == [(0, 2), (1,)]
 
 
+@pytest.mark.parametrize("third", [6, 9])
+def test_more_memory_on_one_card_takes_no_other_card_from_a_wish(third: int) -> None:
+    wants = (want(WIDE[:1], 4), want((Level(1, 10),), 4))
+    assert where(place(wants, cards(6, 6, third, 10))) == [(0, 1, 2), (3,)]
+
+
 # --- any wishes on any host -------------------------------------------------------------------------------------------
 
 KINDS = ("7.5", "8.6")

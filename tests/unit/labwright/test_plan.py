@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from labwright import inventory, memory
 from labwright.builds import covers
 from labwright.hardware import Gpu, Hardware
-from labwright.plan import Fleet, HostPlan
+from labwright.planned import Fleet, HostPlan
 from labwright.wishes import Host
 from labwright.words import finding
 from unit.labwright.made_up import (

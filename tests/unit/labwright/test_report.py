@@ -10,7 +10,7 @@ import pytest
 
 from labwright import report
 from labwright.hardware import Hardware
-from labwright.plan import Fleet
+from labwright.planned import Fleet
 from labwright.wishes import Host
 from labwright.words import finding
 from unit.labwright.made_up import card, host, lab, machine, real, written
