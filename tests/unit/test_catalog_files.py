@@ -288,12 +288,17 @@ def test_quantizations_begin_with_what_the_weights_are_and_int4_has_a_checkpoint
     assert set(model.get("published_memory", {})) - {"unit", "tokens", "source"} <= set(model["quantizations"])
 
 
-@every_model
-def test_weights_are_as_large_as_the_parameters_say(model: Row) -> None:
+def weights_of(model: Row) -> list[Row]:
+    return [file for file in model["files"] if file["path"].endswith((".bin", ".safetensors"))]
+
+
+MEASURED = [model for model in MODELS if weights_of(model) and all("size" in file for file in weights_of(model))]
+
+
+@pytest.mark.parametrize("model", MEASURED, ids=[model["name"] for model in MEASURED])
+def test_weights_whose_sizes_are_known_are_as_large_as_the_parameters_say(model: Row) -> None:
     size = {"fp32": 4, "bf16": 2, "fp16": 2}[model["dtype"]]
-    weights = [file for file in model["files"] if file["path"].endswith((".bin", ".safetensors"))]
-    if not weights or not all("size" in file for file in weights):
-        pytest.skip("not all sizes of the weights are known")
+    weights = weights_of(model)
     over = sum(file["size"] for file in weights) - size * model["parameters"]
     assert 0 < over < 100_000, "what is over is the header of each file"
 
