@@ -225,17 +225,17 @@ def write(folder: Path, written: Mapping[str, Any]) -> None:
     try:
         (folder / "hosts").mkdir(parents=True, exist_ok=True)
         for name, entry in written["hosts"].items():
-            put(folder / "hosts" / f"{name}.json", {**shared, "host": entry})
+            put(folder / "hosts" / f"{name}.json", json.dumps({**shared, "host": entry}, ensure_ascii=False, indent=1))
         for stale in (folder / "hosts").glob("*.json"):
             if stale.stem not in written["hosts"]:
                 stale.unlink()
-        put(folder / "plan.json", written)
+        put(folder / "plan.json", report.dump(written))
     except OSError as error:
         raise Refused(finding("LW-PLAN-028", path=str(folder), why=str(error))) from error
 
 
-def put(path: Path, value: Any) -> None:
+def put(path: Path, text: str) -> None:
     """A file that is there whole or not at all."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_text(report.dump(value), encoding="utf-8")
+    beside.write_text(text, encoding="utf-8")
     beside.replace(path)

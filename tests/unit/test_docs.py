@@ -10,7 +10,10 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [path for path in ROOT.rglob("*.md") if not {".venv", ".cache"} & set(path.relative_to(ROOT).parts)]
+VISIBLE = [top for top in ROOT.iterdir() if not top.name.startswith(".")]
+DOCUMENTS = sorted(
+    {path for top in VISIBLE for path in (top.rglob("*.md") if top.is_dir() else [top]) if path.suffix == ".md"}
+)
 
 
 def test_the_reference_pages_are_rendered() -> None:

@@ -94,7 +94,8 @@ def nvidia_smi(proc: Path) -> dict[str, Any] | None:
         answer = ask_nvidia(program, fields)
     answer["fields"] = fields
     if answer["rc"] == 0:
-        answer["details"] = said_by([program, "-q", "-x"])["stdout"]
+        long = said_by([program, "-q", "-x"])
+        answer["details"] = long["stdout"] or f"status {long['rc']}: {long['stderr']}"  # never silently nothing
         answer["list"] = said_by([program, "-L"])["stdout"] if "<mig_device>" in answer["details"] else ""
         answer["owners"] = {
             pid: unit_of(proc / pid) for pid in sorted(set(re.findall(r"<pid>(\d+)</pid>", answer["details"])))

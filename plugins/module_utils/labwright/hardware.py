@@ -149,10 +149,9 @@ def nvidia(answer: Mapping[str, Any] | None, known: Gpus) -> tuple[str, str, lis
         if row["mig.mode.current"].lower() != "enabled":
             gpus.append(gpu)
             continue
-        devices = mig_devices(gpu, detail, str(answer.get("list", "")))
+        devices, unsized = mig_devices(gpu, detail, str(answer.get("list", "")))
         gpus += devices
-        if not devices:
-            found.append(finding("LW-GPU-010", name=gpu.name, index=gpu.index))
+        found += unsized if devices else [finding("LW-GPU-010", name=gpu.name, index=gpu.index)]
     announced = next(iter(details.values())).announced if details else ""
     return rows[0]["driver_version"], announced, gpus, found + torn
 
@@ -279,17 +278,22 @@ def own_memory(detail: Detail | None, owners: Mapping[str, str]) -> int | None:
     return total
 
 
-def mig_devices(whole: Gpu, detail: Detail | None, listing: str) -> list[Gpu]:
+def mig_devices(whole: Gpu, detail: Detail | None, listing: str) -> tuple[list[Gpu], list[Finding]]:
     """The MIG devices of a card: CUDA sees these and not the card. UUIDs from `-L`, memory from `-q -x`."""
     memory = dict(detail.mig_memory) if detail else {}
     found = []
+    unsized = []
     current = ""
     for line in listing.splitlines():
         top = re.match(r"^GPU \d+: .*\(UUID: (GPU-[^)]+)\)", line)
         if top:
             current = top[1]
         device = MIG_LINE.match(line)
-        if device and current == whole.uuid and memory.get(int(device["index"])):
+        if not device or current != whole.uuid:
+            continue
+        if not memory.get(int(device["index"])):
+            unsized.append(finding("LW-GPU-011", name=f"{whole.name} MIG {device['profile']}", index=device["index"]))
+        else:
             found.append(
                 Gpu(
                     index=whole.index,
@@ -301,4 +305,4 @@ def mig_devices(whole: Gpu, detail: Detail | None, listing: str) -> list[Gpu]:
                     ecc=whole.ecc,
                 )
             )
-    return found
+    return found, unsized

@@ -139,8 +139,7 @@ def spread(
             each = -(-level.shared // count) + level.each
             # The smallest card of a set decides, so a set is a run of neighbours in size.
             runs = [alike[start : start + count] for start in range(len(alike) - count + 1)]
-            fits = [run for run in runs if int(free[run[0]] * SPLIT_SHARE) >= each]
-            found += [Placement(level, tuple(sorted(run)), each) for run in fits]
-            if fits:
-                break
+            found += [
+                Placement(level, tuple(sorted(run)), each) for run in runs if int(free[run[0]] * SPLIT_SHARE) >= each
+            ]
     return sorted(found, key=lambda one: (len(one.slots), sum(free[at] for at in one.slots)))

@@ -276,10 +276,12 @@ class Room:
         if not self.gpus:
             reason = "WHY-CPU-ASKED" if self.hardware.gpus else "WHY-CPU"
         elif len(where.slots) > 1:
-            reason = "WHY-SPREAD"
+            reason = "WHY-SPREAD-ASKED" if wish.gpus else "WHY-SPREAD"
         else:
             reason = "WHY-ASKED" if wish.quantization != "auto" else "WHY-BEST"
         better = [one for one in offer.want.levels if one.rank < where.level.rank]
+        if reason in ("WHY-BEST", "WHY-CPU", "WHY-CPU-ASKED") and any(one.need <= room for one in better):
+            reason = "WHY-ORDER"
         return Explained(
             "quantization",
             quantization,
@@ -287,7 +289,9 @@ class Room:
             tuple(
                 Rejected(
                     self.kind(wish, one.rank, self.gpus),
-                    finding("LW-FIT-003", model=wish.model, need=one.need, room=room),
+                    finding(
+                        "LW-FIT-003" if one.need > room else "LW-FIT-008", model=wish.model, need=one.need, room=room
+                    ),
                 )
                 for one in better
             ),

@@ -185,7 +185,7 @@ def test_a_field_that_an_old_driver_does_not_know_is_asked_for_once(
         "stdout": "0, GPU-1a\n",
         "stderr": "",
         "fields": less,
-        "details": "",
+        "details": "status 0: ",
         "list": "",
         "owners": {},
     }
@@ -225,7 +225,7 @@ def test_cards_are_listed_only_where_there_are_mig_devices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, details: str, listed: bool
 ) -> None:
     found = asked(tmp_path, monkeypatch, details)
-    assert found["details"] == details
+    assert found["details"] == (details or "status 0: ")
     assert found["list"] == ("GPU 0: a card (UUID: GPU-1a)\n" if listed else "")
     assert ("-L" in found["calls"]) == listed
 
@@ -273,7 +273,8 @@ def test_a_long_answer_that_does_not_end_costs_only_itself(tmp_path: Path, monke
     monkeypatch.setattr(subprocess, "run", run)
     found = asked(tmp_path, monkeypatch, "<pid>41</pid>")
     assert (found["rc"], found["stdout"]) == (0, "0, GPU-1a\n")
-    assert (found["details"], found["list"], found["owners"]) == ("", "", {})
+    assert found["details"].startswith("status -1: ")
+    assert (found["list"], found["owners"]) == ("", {})
 
 
 def test_words_that_are_no_text_are_still_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,13 @@ def listening(address: str, port: int, unit: str = "nginx.service") -> tuple[dic
     return ({"address": address, "port": port, "unit": unit},)
 
 
+def test_a_model_that_waits_for_the_one_before_it_says_so() -> None:
+    found = chatglm2(card(12 * GIB), lab_models=["chatglm2-6b", "labwright-demo"])
+    assert [one.quantization for one in found.workers] == ["int8", "fp16"]
+    reason = found.workers[1].explain[-1]
+    assert (reason.because.id, [no.why.id for no in reason.rejected]) == ("WHY-ORDER", ["LW-FIT-008"])
+
+
 # --- what each host gets ---------------------------------------------------------------------------------------------
 
 

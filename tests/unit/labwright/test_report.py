@@ -267,4 +267,6 @@ def test_a_lab_whose_wishes_are_all_met_says_so() -> None:
 
 
 def test_a_written_file_ends_with_a_line_and_keeps_chinese_readable() -> None:
-    assert report.dump({"a": "主机"}) == '{\n "a": "主机"\n}\n'
+    text = report.dump({"a": 1, "hosts": {"主机": {"b": [2]}, "h2": {}}})
+    assert text == '{\n "a": 1,\n "hosts": {\n  "主机": {"b": [2]},\n  "h2": {}\n }\n}\n'
+    assert json.loads(text) == {"a": 1, "hosts": {"主机": {"b": [2]}, "h2": {}}}
