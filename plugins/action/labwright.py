@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
@@ -26,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from hostkit.result import Problem
 from labwright import catalog, delivery, hardware, inventory, plan, report, verdict, wishes
 from labwright.planned import Fleet
-from labwright.words import Finding, Refused, finding
+from labwright.words import LANGUAGES, Finding, Refused, finding
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,6 +55,10 @@ class ActionModule(ActionBase):
             return {"failed": True, "changed": False, "code": "LW-CONTROL-010", "msg": words}
         try:
             return jobs[do](dict(task_vars or {}))
+        except Refused as refused:
+            own = (task_vars or {}).get("lab_language")
+            words = refused.cause.sentence(str(own) if own in LANGUAGES else "en")
+            return {"failed": True, "changed": False, "code": refused.code, "msg": f"{refused.code}: {words}"}
         except Problem as problem:
             return {"failed": True, "changed": False, "code": problem.code, "msg": str(problem)}
 
@@ -62,7 +67,7 @@ class ActionModule(ActionBase):
         raw = task_vars["hostvars"].raw_get(host) if hasattr(task_vars["hostvars"], "raw_get") else {}
         roles = wishes.role_variables(ROOT / "roles")
         known = wishes.table()
-        ours = [key for key in raw if key.startswith(wishes.PREFIX) or key in known or key.split("_", 1)[0] in roles]
+        ours = [key for key in raw if key.startswith((wishes.PREFIX, "hardware")) or key.split("_", 1)[0] in roles]
         names = [key for key in ours if (key in known or key.startswith(wishes.PREFIX)) and key not in wishes.INTERNAL]
         view: Mapping[str, Any] = task_vars["hostvars"][host]
         found = {key: raw[key] for key in ours} | {key: view[key] for key in names}
@@ -75,7 +80,9 @@ class ActionModule(ActionBase):
         roles = wishes.role_variables(ROOT / "roles")
         hosts = [host for host in task_vars["groups"]["all"] if host != "localhost"]
         given = {host: self.variables(host, task_vars) for host in hosts}
-        found = [one for host in hosts for one in wishes.problems(host, given[host], roles)]
+        found: list[Problem] = [one for host in hosts for one in wishes.problems(host, given[host], roles)]
+        if "localhost" in task_vars["groups"]["all"]:
+            found.append(Refused(finding("LW-PLAN-033")))
         lines = list(dict.fromkeys(str(one) for one in found))
         if not found:
             fleet = self.fleet(task_vars, given)
@@ -123,20 +130,25 @@ class ActionModule(ActionBase):
         fleet = self.fleet(task_vars)
         catalogue = catalog.load(ROOT / "env", None)
         folder = self.folder(fleet[0])
+        last, warnings = before(folder, str(fleet[0].wishes["lab_name"]))
         asked = {}
         for host in fleet:
+            limited = host.name not in task_vars["ansible_play_hosts_all"]
+            if limited and host.name in last.get("hosts", {}):
+                continue
             facts = task_vars["hostvars"][host.name].get("hardware_facts")
             if "hardware_given" in host.wishes:
                 asked[host.name] = hardware.given(host.wishes["hardware_given"], host.name, catalogue.gpus)
-            elif facts and host.name in task_vars["ansible_play_hosts_all"]:
+            elif facts and not limited:
                 asked[host.name] = hardware.seen(facts, catalogue.gpus)
         silent = set(task_vars["ansible_play_hosts_all"]) - set(asked)
-        lab = plan.make(fleet, asked, catalogue, before(folder), silent)
+        lab = plan.make(fleet, asked, catalogue, last, silent)
         written = report.as_json(lab)
         self.add_gaps(lab, written, fleet)
-        write(folder, written)
         Display().display(report.as_text(written))
-        return {"changed": False, "msg": f"{folder}/plan.json", "met": written["met"]}
+        write(folder, written)
+        said = [f"{one.id}: {one.sentence(lab.language)}" for one in warnings]
+        return {"changed": False, "msg": f"{folder}/plan.json", "met": written["met"], "warnings": said}
 
     def add_gaps(self, lab: Fleet, written: dict[str, Any], fleet: list[wishes.Host]) -> None:
         """What cannot be brought to a host is its problem; where the host is only on paper, it is a note."""
@@ -163,21 +175,25 @@ class ActionModule(ActionBase):
     def met(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Whether every wish is met, by the plan as it was written."""
         folder = self.folder(self.host(task_vars["inventory_hostname"], task_vars))
-        written = before(folder)
+        written, _warnings = before(folder)
         if not written:
             raise Refused(finding("LW-PLAN-029", path=f"{folder}/plan.json"))
         limited = set(task_vars["ansible_play_hosts_all"]) if self._task.args.get("of") != "lab" else set()
         found = list(written["problems"])
         found += [row for host, one in written["hosts"].items() if host in limited for row in one["problems"]]
         ids = list(dict.fromkeys(row["id"] for row in found))
-        words = f"{len(found)} problems ({', '.join(ids)}); the plan above says for each what to do"
-        return {"changed": False, "failed": bool(found), "msg": words if found else "every wish is met"}
+        said = finding("LW-PLAN-034", ids=ids).sentence(written["language"])
+        return {
+            "changed": False,
+            "failed": bool(found),
+            "msg": f"LW-PLAN-034: {said}" if found else "every wish is met",
+        }
 
     def read(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """This host's part of the plan, spelt out; its problems end the run for this host."""
         name = task_vars["inventory_hostname"]
         host = self.host(name, task_vars)
-        path = self.folder(host) / "hosts" / f"{name}.json"
+        path = file_of(self.folder(host), name)
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
             entry = found["host"]
@@ -210,13 +226,20 @@ class ActionModule(ActionBase):
         return {"changed": False, "failed": not whole["ok"], "msg": verdict.as_lines(whole), "path": str(path)}
 
 
-def before(folder: Path) -> dict[str, Any]:
-    """The last plan as it was written; nothing where there is none that can be read."""
+def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:
+    """The last plan as it was written; nothing, with a warning, where there is one that cannot be used."""
+    path = folder / "plan.json"
     try:
-        found = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return dict(found) if isinstance(found, dict) and found.get("format") == report.FORMAT else {}
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}, []
+    except (OSError, ValueError) as error:
+        return {}, [finding("LW-PLAN-032", path=str(path), why=str(error))]
+    if not report.sound(found):
+        return {}, [finding("LW-PLAN-032", path=str(path), why="not a plan of this version")]
+    if lab and found["lab"] != lab:
+        return {}, [finding("LW-PLAN-032", path=str(path), why=f"lab_name {found['lab']}")]
+    return dict(found), []
 
 
 def write(folder: Path, written: Mapping[str, Any]) -> None:
@@ -225,13 +248,18 @@ def write(folder: Path, written: Mapping[str, Any]) -> None:
     try:
         (folder / "hosts").mkdir(parents=True, exist_ok=True)
         for name, entry in written["hosts"].items():
-            put(folder / "hosts" / f"{name}.json", json.dumps({**shared, "host": entry}, ensure_ascii=False, indent=1))
+            put(file_of(folder, name), json.dumps({**shared, "host": entry}, ensure_ascii=False, indent=1))
         for stale in (folder / "hosts").glob("*.json"):
-            if stale.stem not in written["hosts"]:
+            if unquote(stale.stem) not in written["hosts"]:
                 stale.unlink()
         put(folder / "plan.json", report.dump(written))
     except OSError as error:
         raise Refused(finding("LW-PLAN-028", path=str(folder), why=str(error))) from error
+
+
+def file_of(folder: Path, host: str) -> Path:
+    """One host's part of the plan."""
+    return folder / "hosts" / f"{quote(host, safe='')}.json"
 
 
 def put(path: Path, text: str) -> None:

@@ -82,7 +82,7 @@ def choose(question: Question, table: TorchTable) -> Choice:
     best, overruled = max(open_, key=lambda one: rank(one[0], one[1], question, table))
     return Choice(
         best,
-        because(best, question, table),
+        because(best, question, table, overruled),
         tuple(newest_by_tag(options, best)),
         tuple(one.id for one in overruled),
     )
@@ -121,7 +121,7 @@ def rank(build: Build, overruled: list[Finding], question: Question, table: Torc
     compatibility; the newest CUDA."""
     native = build.tag == CPU or toolkit(build.tag) <= announced(question, table)
     cuda = (0, 0) if build.tag == CPU else toolkit(build.tag)
-    return (not overruled, build.label in question.locked, version(build.torch), native, cuda)
+    return (-len(overruled), build.label in question.locked, version(build.torch), native, cuda)
 
 
 def newest_by_tag(options: list[tuple[Build, list[Finding]]], best: Build | None) -> list[Rejected]:
@@ -138,9 +138,11 @@ def newest_by_tag(options: list[tuple[Build, list[Finding]]], best: Build | None
     return [rejected for _tag, (_key, rejected) in sorted(found.items())]
 
 
-def because(best: Build, question: Question, table: TorchTable) -> Finding:
+def because(best: Build, question: Question, table: TorchTable, overruled: list[Finding]) -> Finding:
     """Why the chosen build."""
     locked = best.label in question.locked
+    if overruled:
+        return finding("WHY-TORCH-WAIVED", build=best.label, rules=list(overruled))
     if best.tag == CPU:
         return finding("WHY-TORCH-CPU", build=best.label, platform=question.platform, python=question.python)
     reason = "WHY-TORCH-NATIVE" if toolkit(best.tag) <= announced(question, table) else "WHY-TORCH-MINOR"
@@ -165,9 +167,9 @@ def no_build(question: Question, options: list[tuple[Build, list[Finding]]], tab
         return finding("LW-TORCH-008", driver=question.driver, capability=cards)
     curable = [build for build, reasons in options if reasons and all(one.id == "LW-TORCH-004" for one in reasons)]
     if curable:
-        lowest = min((floor_of(one.tag, question.platform, table) for one in curable), key=version)
+        lowest = min((lowest_driver(one.tag, question, table) for one in curable), key=version)
         then = max(
-            (one for one in curable if floor_of(one.tag, question.platform, table) == lowest),
+            (one for one in curable if lowest_driver(one.tag, question, table) == lowest),
             key=lambda one: (one.label in question.locked, version(one.torch), toolkit(one.tag)),
         )
         return finding("LW-TORCH-007", driver=question.driver, floor=lowest, build=then.label, capability=cards)
@@ -193,6 +195,15 @@ def spoken(tag: str) -> str:
 def floor_of(tag: str, platform: str, table: TorchTable) -> str:
     """The lowest driver for a tag, minor version compatibility included."""
     return driver_of(table.floors[toolkit(tag)[0]], platform)
+
+
+def lowest_driver(tag: str, question: Question, table: TorchTable) -> str:
+    """The lowest driver that would do at the question's level: where it is strict, one that announces the toolkit."""
+    floor = floor_of(tag, question.platform, table)
+    if question.level != "strict":
+        return floor
+    rows = [driver_of(row, question.platform) for row in table.announced if version(row.cuda) >= toolkit(tag)]
+    return max(floor, min(rows, key=version, default=floor), key=version)
 
 
 def driver_of(row: Floor, platform: str) -> str:

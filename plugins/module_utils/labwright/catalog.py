@@ -16,6 +16,7 @@ import yaml
 
 from hostkit.result import Problem
 
+NO_LAST = 1 << 16  # a driver branch that is far off
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -118,6 +119,12 @@ class TorchTable:
     architectures: Mapping[tuple[str, str], frozenset[int]] = field(default_factory=dict)  # (release, tag) -> {75, …}
     wheels: frozenset[tuple[str, str, str, str]] = frozenset()  # (release, tag, platform, python)
     disk_mib: Mapping[str, int] = field(default_factory=lambda: {"cpu": 0, "cuda": 0})  # of an environment
+    branches: tuple[tuple[tuple[int, ...], tuple[int, ...], int, int], ...] = ()  # capabilities, driver branches
+
+    def branch(self, capability: str) -> tuple[int, int] | None:
+        """The first and the last driver branch that drive a card, as far as it is known."""
+        own = tuple(map(int, capability.split(".")))
+        return next((row[2:] for row in self.branches if row[0] <= own <= row[1]), None)
 
 
 @dataclass(frozen=True)
@@ -213,8 +220,17 @@ def torch_of(table: dict[str, Any], wheels: dict[str, Any]) -> TorchTable:
             for row in wheels["wheels"]
             if row["name"] == "torch"
         ),
+        branches=tuple(
+            (numbers(row["capability"][0]), numbers(row["capability"][1]), row["first"] or 0, row["last"] or NO_LAST)
+            for row in table["driver_branches"]
+        ),
         disk_mib={kind: int(row["mib"]) for kind, row in table["disk_mib"].items()},
     )
+
+
+def numbers(text: str) -> tuple[int, ...]:
+    """ "8.6" as (8, 6)."""
+    return tuple(map(int, str(text).split(".")))
 
 
 def within(release: Release, row: Mapping[str, Any]) -> bool:

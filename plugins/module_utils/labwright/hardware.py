@@ -79,8 +79,11 @@ def given(wish: Mapping[str, Any], host: str, known: Gpus) -> tuple[Hardware, li
             found.append(finding("LW-GPU-008", name=row["name"]))
             continue
         uuid = str(row.get("uuid") or f"GPU-given-{host}-{index}")
-        gpus.append(Gpu(index, uuid, row["name"], int(row["memory_mib"]), capability))
+        mig = uuid.startswith("MIG-") or " MIG " in row["name"]
+        gpus.append(Gpu(index, uuid, row["name"], int(row["memory_mib"]), capability, mig=mig))
     driver = str(wish.get("driver_version", ""))
+    uuids = [gpu.uuid for gpu in gpus]
+    found += [finding("LW-GPU-016", uuid=uuid) for uuid in sorted(set(uuids)) if uuids.count(uuid) > 1]
     if gpus and not driver:
         found.append(finding("LW-GPU-009"))
         gpus = []

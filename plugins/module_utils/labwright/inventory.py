@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labwright import builds
@@ -57,6 +57,11 @@ def wishes_of(host: Host, catalogue: Catalogue) -> list[Wish]:
     ]
 
 
+def alike(wish: Wish) -> Wish:
+    """A wish without what may differ from host to host: two with the same rest are one wish of the fleet."""
+    return replace(wish, aliases=(), replicas=None)
+
+
 def named(host: Host, catalogue: Catalogue) -> list[str]:
     """The names that a worker's wishes would be served under."""
     return [name for wish in wishes_of(host, catalogue) for name in (wish.model, *wish.aliases)]
@@ -73,15 +78,23 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
     for address, names in sorted(addresses.items()):
         if len(names) > 1:
             whole.append(finding("LW-PLAN-016", address=address, hosts=sorted(names)))
-    counts: dict[str, set[str]] = {}
+    counts: dict[Wish, set[int]] = {}
+    meant: dict[str, set[str]] = {}
     for host in fleet:
         for wish in wishes_of(host, catalogue):
-            if wish.replicas is not None and host.wishes["lab_models"] != "auto":
-                counts.setdefault(wish.model, set()).add(str(wish.replicas))
+            for name in (wish.model, *wish.aliases):
+                meant.setdefault(name, set()).add(wish.model)
+            if isinstance(wish.replicas, int) and host.wishes["lab_models"] != "auto":
+                counts.setdefault(alike(wish), set()).add(wish.replicas)
     whole += [
-        finding("LW-PLAN-017", model=model, counts=sorted(found))
-        for model, found in sorted(counts.items())
+        finding("LW-PLAN-017", model=wish.model, counts=sorted(found))
+        for wish, found in sorted(counts.items(), key=lambda one: one[0].model)
         if len(found) > 1
+    ]
+    whole += [
+        finding("LW-PLAN-010", name=name, models=sorted(models))
+        for name, models in sorted(meant.items())
+        if len(models) > 1
     ]
     return whole, by_host
 
@@ -95,6 +108,8 @@ def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:
     agents = any("agents" in one.groups for one in fleet)
     if agents and not any("api" in one.groups for one in fleet):
         found.append(finding("LW-PLAN-002"))
+    if agents and not any("workers" in one.groups for one in fleet):
+        found.append(finding("LW-PLAN-031"))
     pins = [pin for lock in catalogue.stacks[AGENTS].locks for pin, _sums in lock.layer.pins()] if agents else []
     if agents and not any(pin.startswith("docker==") for pin in pins):
         found.append(finding("LW-KNOWN-006"))
@@ -108,10 +123,7 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
         found.append(finding("LW-KNOWN-001", address=host.address))
     elif hosts > 1 and is_loopback(host.address):
         found.append(finding("LW-PLAN-023", address=host.address))
-    meant: dict[str, set[str]] = {}
     for wish in wishes_of(host, catalogue):
-        for name in (wish.model, *wish.aliases):
-            meant.setdefault(name, set()).add(wish.model)
         entry = catalogue.models.get(wish.model)
         if entry is None:
             found.append(unknown_model(wish.model, catalogue))
@@ -124,9 +136,6 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
             found.append(
                 finding("LW-PLAN-024", model=wish.model, tokens=wish.tokens, most=int(entry["context_length"]))
             )
-    found += [
-        finding("LW-PLAN-010", name=name, models=sorted(models)) for name, models in meant.items() if len(models) > 1
-    ]
     waivers, level = host.wishes["lab_waivers"], host.wishes["lab_level"]
     if (level == "forced") != bool(waivers):
         found.append(finding("LW-PLAN-018", level=level, count=len(waivers)))

@@ -59,8 +59,10 @@ def width(quantization: str, device: str) -> float:
     return BYTES[quantization]
 
 
-def files_mib(model: Mapping[str, Any]) -> int:
-    """The model's files, about: its weights as they were published."""
+def files_mib(model: Mapping[str, Any], packed: bool = False) -> int:
+    """The model's files, about: its weights as they were published, or the checkpoint packed to four bits."""
+    if packed:
+        return weights_mib(model, "int4", "cuda")
     return round(int(model["parameters"]) * BYTES[model["dtype"]] / MIB)
 
 

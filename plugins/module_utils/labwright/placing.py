@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-NODES = 20_000  # of the search for one state; more models and cards than that on one host: not found counts as no room
+NODES = 4_000  # of the search for one state; more models and cards than that on one host: not found counts as no room
 # FastChat fills a card of several to this share by itself; the rest is for what it does not count.
 SPLIT_SHARE = 0.85
 

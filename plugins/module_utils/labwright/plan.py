@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labwright import builds, memory
-from labwright.catalog import Catalogue
+from labwright.catalog import NO_LAST, Catalogue
 from labwright.hardware import UNIT_PREFIX, Hardware, version
 from labwright.inventory import DUTIES, check, wishes_of
 from labwright.planned import Fleet, HostPlan
@@ -20,6 +20,7 @@ from labwright.spreading import fill
 from labwright.wishes import Host
 from labwright.words import Finding, finding
 
+MOST_PORT = 65535
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
@@ -71,7 +72,7 @@ def make(
         if plan.hardware:
             name_and_number(plan, host, plan.hardware)
             check_disk(plan, host, plan.hardware, catalogue)
-            note(plan, host, plan.hardware, newest)
+            note(plan, host, plan.hardware, catalogue, newest)
     connect(lab, ordered)
     return lab
 
@@ -130,13 +131,15 @@ def name_and_number(plan: HostPlan, host: Host, hardware: Hardware) -> None:
             if port in others:
                 plan.because("port", str(port + 1), finding("WHY-PORT", port=port, program=others[port] or "?"))
             port += 1
-        worker.port = port
+        worker.port = min(port, MOST_PORT)
         taken.add(port)
-    if max(taken, default=0) > 65535:
+    if max(taken, default=0) > MOST_PORT:
         plan.problems.append(finding("LW-PLAN-011", port=max(taken)))
 
 
-def note(plan: HostPlan, host: Host, hardware: Hardware, newest: Mapping[str, tuple[int, ...]]) -> None:
+def note(
+    plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalogue, newest: Mapping[str, tuple[int, ...]]
+) -> None:
     """What is worth knowing and stands in nobody's way."""
     used = {one["rule"] for one in plan.waivers}
     for one in host.wishes["lab_waivers"]:
@@ -146,6 +149,13 @@ def note(plan: HostPlan, host: Host, hardware: Hardware, newest: Mapping[str, tu
     if version(hardware.driver_version)[:1] > known:
         plan.notes.append(finding("LW-GPU-014", driver=hardware.driver_version, known=".".join(map(str, known))))
     for gpu in hardware.gpus if "worker" in plan.duties else ():
+        branch = catalogue.torch.branch(gpu.compute_capability)
+        own = version(hardware.driver_version)[:1]
+        if hardware.source == "given" and branch and not branch[0] <= own[0] <= branch[1]:
+            last = branch[1] if branch[1] < NO_LAST else "…"
+            plan.notes.append(
+                finding("LW-GPU-015", name=gpu.name, driver=hardware.driver_version, first=branch[0], last=last)
+            )
         if gpu.foreign_mib > gpu.memory_mib * memory.MARGIN:
             holders = list(gpu.holders) or ["?"]
             values = {"name": gpu.name, "index": gpu.index, "used": gpu.foreign_mib, "holders": holders}
@@ -155,8 +165,12 @@ def note(plan: HostPlan, host: Host, hardware: Hardware, newest: Mapping[str, tu
 def check_disk(plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalogue) -> None:
     """Room for the models and environments that are not there yet: an estimate, before anything is fetched."""
     root = str(host.wishes["lab_root"])
-    new_models = {worker.model for worker in plan.workers if f"{root}/models/{worker.model}" not in hardware.present}
-    models = sum(memory.files_mib(catalogue.models[model]) for model in sorted(new_models))
+    wanted = {(worker.model, worker.quantization == "int4") for worker in plan.workers}
+    models = sum(
+        memory.files_mib(catalogue.models[model], packed)
+        for model, packed in sorted(wanted)
+        if f"{root}/models/{model}{'-int4' if packed else ''}" not in hardware.present
+    )
     kinds = {f"{root}/envs/{worker.stack}-{worker.build.tag}-": worker.device for worker in plan.workers}
     environments = sum(
         catalogue.torch.disk_mib[device]

@@ -88,6 +88,7 @@ class Fleet:
     language: str
     hosts: dict[str, HostPlan] = field(default_factory=dict)
     problems: list[Finding] = field(default_factory=list)
+    placed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # replicas by host, for the next plan
     controller: str = ""
     apis: list[str] = field(default_factory=list)
 

@@ -28,8 +28,9 @@ TEXTS = {
         "waivers": "Waivers in force",
         "waiver": "{host}: {rule} for {value}: {reason}",
         "lab": "the lab",
-        "met": "Every wish is met: {workers} model workers on {hosts} hosts.",
-        "unmet": "Not every wish is met: {count} problems.",
+        "colon": ": ",
+        "met": "Every wish is met. Hosts: {hosts}, model workers: {workers}.",
+        "unmet": "Not every wish is met. Problems: {count}.",
     },
     "zh": {
         "cpu": "CPU",
@@ -43,12 +44,18 @@ TEXTS = {
         "waivers": "生效的豁免",
         "waiver": "{host}：{value} 豁免 {rule}：{reason}",
         "lab": "整个实验室",
-        "met": "所有愿望都能满足：{hosts} 台主机上共 {workers} 个模型工作进程。",
-        "unmet": "有愿望不能满足：{count} 个问题。",
+        "colon": "：",
+        "met": "所有要求都能满足：{hosts} 台主机上共 {workers} 个模型工作进程。",
+        "unmet": "有要求不能满足：{count} 个问题。",
     },
 }
 
 
+CHOICES: dict[str, dict[str, str]] = {
+    "en": {},
+    "zh": {"stack": "版本组合", "quantization": "量化", "sandbox": "沙箱", "port": "端口", "duties": "职责"},
+}
+DUTIES: dict[str, dict[str, str]] = {"en": {}, "zh": {"controller": "控制器", "agent": "智能体"}}
 # Options that the printed reasons leave out, because they are many and stand in plan.json: builds that nobody has a
 # checksum of, and those that would run too.
 QUIET = {"LW-TORCH-002", "LW-TORCH-006", "LW-STACK-003"}
@@ -101,6 +108,7 @@ def as_json(lab: Fleet) -> dict[str, Any]:
         "served": lab.served,
         "workers": lab.workers,
         "problems": speaker.findings(lab.problems),
+        "placed": lab.placed,
         "hosts": hosts,
     }
 
@@ -108,7 +116,7 @@ def as_json(lab: Fleet) -> dict[str, Any]:
 def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
     """One host's part."""
     hardware = plan.hardware
-    workers = [worker_json(one, speaker) for one in plan.workers]
+    workers = [worker_json(one, at, speaker) for at, one in enumerate(plan.workers)]
     return {
         "host": plan.host,
         "address": plan.address,
@@ -154,7 +162,7 @@ def gpus_json(plan: HostPlan) -> list[dict[str, Any]]:
     return found
 
 
-def worker_json(worker: Worker, speaker: Speaker) -> dict[str, Any]:
+def worker_json(worker: Worker, order: int, speaker: Speaker) -> dict[str, Any]:
     """One worker."""
     return {
         "name": worker.name,
@@ -170,6 +178,7 @@ def worker_json(worker: Worker, speaker: Speaker) -> dict[str, Any]:
         "memory_each_mib": worker.each_mib,
         "context": worker.tokens,
         "replica": worker.replica,
+        "order": order,
         "port": worker.port,
         "choices": [speaker.choice(one) for one in worker.explain],
     }
@@ -209,8 +218,9 @@ def rows_of(written: Mapping[str, Any]) -> list[tuple[str, ...]]:
             for worker in here or [None]:
                 found.append((name if first else "", *cells(card, worker, one, texts)))
                 first = False
-        duties = [f"{duty} {one[duty]['port']}" for duty in ("controller", "api") if one[duty]]
-        duties += ["agent"] if "agent" in one["duties"] else []
+        words = DUTIES[written["language"]]
+        duties = [f"{words.get(duty, duty)} {one[duty]['port']}" for duty in ("controller", "api") if one[duty]]
+        duties += [words.get("agent", "agent")] if "agent" in one["duties"] else []
         if duties:
             found.append(("", "", "", ", ".join(duties), "", "", ""))
     return found
@@ -248,6 +258,7 @@ def cpu_free(one: Mapping[str, Any]) -> int:
 def reasons(written: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
     """Each distinct reason once, with the hosts that it is for."""
     found: dict[tuple[str, ...], list[str]] = {}
+    names_of = CHOICES[written["language"]]
     for name, one in hosts(written):
         for row in [*one["choices"], *(row for worker in one["workers"] for row in worker["choices"])]:
             against = tuple(
@@ -255,13 +266,19 @@ def reasons(written: Mapping[str, Any], texts: Mapping[str, str]) -> list[str]:
                 for no in row["rejected"]
                 if no["id"] not in QUIET
             )
-            names = found.setdefault((f"{row['choice']} {row['value']}: {row['because']}", *against), [])
+            names = found.setdefault(
+                (
+                    f"{names_of.get(row['choice'], row['choice'])} {row['value']}{texts['colon']}{row['because']}",
+                    *against,
+                ),
+                [],
+            )
             if name not in names:
                 names.append(name)
     lines = []
     for (first, *others), names in found.items():
         shown = ", ".join(names[:4]) + (f" + {len(names) - 4}" if len(names) > 4 else "")
-        lines += [f"{shown}: {first}", *(f"    {one}" for one in others)]
+        lines += [f"{shown}{texts['colon']}{first}", *(f"    {one}" for one in others)]
     return lines
 
 
@@ -270,9 +287,10 @@ def said(written: Mapping[str, Any], kind: str, texts: Mapping[str, str]) -> lis
     found: dict[str, list[str]] = {}
     whole = [(texts["lab"], row) for row in written["problems"]] if kind == "problems" else []
     for name, row in [*whole, *((name, row) for name, one in hosts(written) for row in one[kind])]:
-        found.setdefault(f"{row['id']}: {row['message']} {row['fix']}".strip(), []).append(name)
+        space = "" if written["language"] == "zh" else " "
+        found.setdefault(f"{row['id']}{texts['colon']}{row['message']}{space}{row['fix']}".strip(), []).append(name)
     return [
-        f"{', '.join(names[:8])}{f' + {len(names) - 8}' if len(names) > 8 else ''}: {text}"
+        f"{', '.join(names[:8])}{f' + {len(names) - 8}' if len(names) > 8 else ''}{texts['colon']}{text}"
         for text, names in found.items()
     ]
 
@@ -306,3 +324,26 @@ def dump(written: Mapping[str, Any]) -> str:
 def text(value: Any) -> str:
     """JSON in one line."""
     return json.dumps(value, ensure_ascii=False)
+
+
+HOST_KEYS = {"host", "platform", "source", "gpus", "workers", "duties", "controller", "api", "choices", "waivers"}
+HOST_KEYS |= {"notes", "problems", "memory_mib"}
+PIN_KEYS = {"order", "model", "context", "quantization", "device", "gpus"}
+WORKER_KEYS = PIN_KEYS | {"model_names", "replica", "torch", "memory_mib", "memory_each_mib", "port", "choices"}
+
+
+def sound(found: Any) -> bool:
+    """Whether something read from a file is a plan, as far as the next plan relies on it."""
+    try:
+        workers = [row for one in found["hosts"].values() for row in one["workers"]]
+        placed = [row for one in found["placed"].values() for row in one]
+        return bool(
+            found["format"] == FORMAT
+            and isinstance(found["problems"], list)
+            and all(set(one) >= HOST_KEYS and isinstance(one["problems"], list) for one in found["hosts"].values())
+            and all(set(row) >= WORKER_KEYS for row in workers)
+            and all(set(row) >= PIN_KEYS for row in placed)
+            and all(isinstance(gpu["uuid"], str) for row in [*workers, *placed] for gpu in row["gpus"])
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False

@@ -61,7 +61,13 @@ class Chooser:
         rejected += tuple(
             Rejected(one.name, finding("LW-STACK-003", other=best.name)) for one in candidates if one is not best
         )
-        reason = finding("WHY-STACK", model=model, window=window, transformers=best.transformers, python=best.python)
+        reason = finding(
+            "WHY-STACK-WAIVED" if overruled else "WHY-STACK",
+            model=model,
+            window=window,
+            transformers=best.transformers,
+            python=best.python,
+        )
         return best, Explained("stack", best.name, reason, rejected)
 
     def outside(self, model: str, stack: Stack) -> bool:
@@ -171,6 +177,9 @@ class Room:
         usable = [at for at, one in choices.items() if one.build]
         if not usable:
             return choices[0].because
+        for at, one in choices.items():
+            if at not in usable and one.because not in self.plan.notes:
+                self.plan.notes.append(one.because)
         levels = self.chooser.level(wish, self.device, self.hardware.platform == "linux-64" and len(self.slots) > 1)
         if wish.gpus > 1:
             kinds = Counter(self.slots[at].kind for at in usable if not self.slots[at].mig)
@@ -205,14 +214,12 @@ class Room:
 
     def serve(self, wishes: Sequence[Wish]) -> None:
         """The wishes of this very host: as many as there is room for, in their order."""
-        offers = []
-        for wish in wishes:
-            if wish.replicas is None:
-                offer = self.offer(wish)
-                if isinstance(offer, Finding):
-                    self.plan.problems.append(offer)
-                    return
-                offers.append(offer)
+        found = [self.offer(wish) for wish in wishes if wish.replicas is None]
+        wrong = [one for one in found if isinstance(one, Finding)]
+        self.plan.problems += [one for at, one in enumerate(wrong) if one not in wrong[:at]]
+        if wrong:
+            return
+        offers = [one for one in found if isinstance(one, Offer)]
         placed = place(tuple(one.want for one in offers), tuple(self.slots))
         for offer, where in zip(offers, placed, strict=False):
             self.add(offer, where, replica=False)
@@ -251,7 +258,7 @@ class Room:
                 explain=(
                     offer.explained,
                     Explained("torch", build.label, choice.because, choice.rejected),
-                    self.why(offer, quantization, where, room),
+                    self.why(offer, quantization, where, room, kept=order != NEW),
                 ),
             )
         )
@@ -262,7 +269,7 @@ class Room:
         if row not in self.plan.waivers:
             self.plan.waivers.append(row)
 
-    def why(self, offer: Offer, quantization: str, where: Placement, room: int) -> Explained:
+    def why(self, offer: Offer, quantization: str, where: Placement, room: int, *, kept: bool) -> Explained:
         """Why this quantisation, and on so many cards; and what each better one would have needed."""
         wish = offer.wish
         values = {
@@ -280,6 +287,11 @@ class Room:
         else:
             reason = "WHY-ASKED" if wish.quantization != "auto" else "WHY-BEST"
         better = [one for one in offer.want.levels if one.rank < where.level.rank]
+        waits = "LW-FIT-008"
+        if kept and any(one.need <= room for one in better):
+            reason, waits = "WHY-KEPT", "LW-FIT-009"
+        elif not self.gpus and not self.hardware.memory_mib:
+            values["room"] = "?"
         if reason in ("WHY-BEST", "WHY-CPU", "WHY-CPU-ASKED") and any(one.need <= room for one in better):
             reason = "WHY-ORDER"
         return Explained(
@@ -289,9 +301,7 @@ class Room:
             tuple(
                 Rejected(
                     self.kind(wish, one.rank, self.gpus),
-                    finding(
-                        "LW-FIT-003" if one.need > room else "LW-FIT-008", model=wish.model, need=one.need, room=room
-                    ),
+                    finding("LW-FIT-003" if one.need > room else waits, model=wish.model, need=one.need, room=room),
                 )
                 for one in better
             ),
@@ -324,7 +334,7 @@ class Room:
             ways = [
                 *([finding("WAY-SMALLER", model=wish.model, smaller=smaller)] if smaller else []),
                 *([finding("WAY-HOST", hosts=hosts)] if hosts else []),
-            ] or [finding("WAY-CARD", need=least + memory.LEAST_MARGIN_MIB)]
+            ] or [finding("WAY-CARD" if self.gpus else "WAY-MEMORY", need=least + memory.LEAST_MARGIN_MIB)]
             self.plan.problems.append(
                 finding(
                     "LW-FIT-001",
@@ -333,7 +343,9 @@ class Room:
                     least=self.kind(wish, want.levels[-1].rank, self.gpus),
                     need=least,
                     room=room,
-                    total=max((one.memory_mib for one in self.gpus), default=self.hardware.memory_mib),
+                    total=max((self.gpus[at].memory_mib for at in want.slots), default=0)
+                    if self.gpus
+                    else self.hardware.memory_mib,
                     tokens=wish.tokens,
                     ways=ways,
                 )
@@ -341,7 +353,9 @@ class Room:
 
     def smaller(self, wish: Wish, room: int) -> str:
         """A smaller quantisation on one card that would fit; "" for none."""
-        auto = replace(wish, quantization="auto", gpus=0)
+        if wish.gpus > 1:
+            return ""
+        auto = replace(wish, quantization="auto")
         fits = [one for one in self.chooser.level(auto, self.device, spread=False) if one.need <= room]
         return f"quantization: {self.kind(auto, fits[0].rank, self.gpus)}" if fits else ""
 

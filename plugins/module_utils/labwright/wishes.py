@@ -110,8 +110,8 @@ def unknown(host: str, key: str, known: Iterable[str]) -> Problem:
 
 def misspelt(host: str, key: str, roles: Mapping[str, set[str]]) -> list[Problem]:
     """A role's variable that is nearly one of its own; other projects' `docker_*` are none of our business."""
-    role = key.split("_", 1)[0]
-    names = roles.get(role, set())
+    role = "hardware" if key.startswith("hardware") else key.split("_", 1)[0]
+    names = roles.get(role, set()) | {name for name in table() if name.startswith(f"{role}_")}
     if key in names or key in INTERNAL or not names:
         return []
     close = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.85)

@@ -34,7 +34,7 @@ class Finding:
     def sentence(self, language: str = "en") -> str:
         """Message and fix in one text."""
         said = self.say(language)
-        return f"{said['message']} {said['fix']}".strip()
+        return f"{said['message']}{'' if language == 'zh' else ' '}{said['fix']}".strip()
 
 
 def finding(identifier: str, **values: Any) -> Finding:

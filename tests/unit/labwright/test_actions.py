@@ -172,7 +172,7 @@ def variables(name: str = "ctl10", **wishes: Any) -> dict[str, Any]:
     return {
         "inventory_hostname": name,
         "ansible_play_hosts_all": ["ctl10", "w11"],
-        "groups": {"all": ["localhost", "ctl10", "w11"], "controller": ["ctl10"], "api": ["ctl10"], "workers": ["w11"]},
+        "groups": {"all": ["ctl10", "w11"], "controller": ["ctl10"], "api": ["ctl10"], "workers": ["w11"]},
         "hostvars": HostVars(
             localhost={"lab_guess": "localhost is no host of the lab"},
             ctl10={"ansible_host": "192.0.2.10", **common},
@@ -277,7 +277,7 @@ def test_check_speaks_the_labs_language() -> None:
 
 def test_plan_prints_and_writes_the_lab_and_each_host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = act({"do": "plan"}, lab_of(tmp_path))
-    assert result == {"changed": False, "msg": f"{tmp_path}/plan/plan.json", "met": True}
+    assert result == {"changed": False, "msg": f"{tmp_path}/plan/plan.json", "met": True, "warnings": []}
     whole = the_plan(tmp_path)
     assert (whole["met"], list(whole["hosts"])) == (True, ["ctl10", "w11"])
     (worker,) = whole["hosts"]["w11"]["workers"]
@@ -288,7 +288,7 @@ def test_plan_prints_and_writes_the_lab_and_each_host(tmp_path: Path, capsys: py
         assert (part["served"], part["workers"]) == (["labwright-demo"], 1)
     printed = capsys.readouterr().out
     assert "labwright-demo" in printed
-    assert "Every wish is met: 1 model workers on 2 hosts." in printed
+    assert "Every wish is met. Hosts: 2, model workers: 1." in printed
     assert not list((tmp_path / "plan").rglob("*.new"))
 
 
@@ -414,10 +414,10 @@ def test_met_counts_the_problems_of_the_lab_and_of_the_hosts_in_the_play(tmp_pat
     act({"do": "plan"}, task_vars)
     result = act({"do": "met"}, task_vars)
     assert result["failed"]
-    assert result["msg"].startswith("2 problems (LW-PLAN-001, LW-PLAN-003);")
-    assert act({"do": "met", "of": "lab"}, task_vars)["msg"].startswith("1 problems (LW-PLAN-001);")
+    assert result["msg"].startswith("LW-PLAN-034: Not every wish is met (LW-PLAN-001, LW-PLAN-003).")
+    assert "(LW-PLAN-001)." in act({"do": "met", "of": "lab"}, task_vars)["msg"]
     task_vars["ansible_play_hosts_all"] = ["ctl10"]
-    assert act({"do": "met"}, task_vars)["msg"].startswith("1 problems (LW-PLAN-001);")
+    assert "(LW-PLAN-001)." in act({"do": "met"}, task_vars)["msg"]
 
 
 def test_met_of_the_lab_lets_a_hosts_own_problem_pass(tmp_path: Path) -> None:
@@ -425,6 +425,35 @@ def test_met_of_the_lab_lets_a_hosts_own_problem_pass(tmp_path: Path) -> None:
     act({"do": "plan"}, task_vars)
     assert act({"do": "met"}, task_vars)["failed"]
     assert not act({"do": "met", "of": "lab"}, task_vars)["failed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('{"format": 1, "met": tr', "Expecting value"),
+        ('{"format": 1, "lab": "lab", "hosts": null}', "not a plan"),
+        ('{"format": 2}', "not a plan"),
+        ("[]", "not a plan"),
+        ('{"format": 1, "problems": [], "placed": {}, "hosts": {"w11": {"workers": [{}]}}}', "not a plan"),
+        ('{"format": 1, "lab": "other", "problems": [], "placed": {}, "hosts": {}}', "lab_name other"),
+    ],
+)
+def test_a_last_plan_that_cannot_be_used_is_said_and_made_anew(tmp_path: Path, text: str, why: str) -> None:
+    task_vars = lab_of(tmp_path)
+    (tmp_path / "plan").mkdir()
+    (tmp_path / "plan" / "plan.json").write_text(text)
+    result = act({"do": "plan"}, task_vars)
+    (warning,) = result["warnings"]
+    assert warning.startswith("LW-PLAN-032: ")
+    assert why in warning
+    assert act({"do": "plan"}, task_vars)["warnings"] == []
+
+
+def test_a_host_cannot_be_named_like_the_control_node(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path)
+    task_vars["groups"]["all"] = ["localhost", *task_vars["groups"]["all"]]
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-033")
 
 
 def test_met_without_a_plan_says_so(tmp_path: Path) -> None:

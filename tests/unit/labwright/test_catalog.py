@@ -80,7 +80,7 @@ SMALL: dict[str, str] = {
     "announced: [{cuda: '12.6', linux-64: '560.28.03', win-64: '560.76'}]\n"
     "releases: [{torch: '2.10.0', torchvision: null, tags: [cu126, cpu]}]\n"
     "architectures: [{torch: ['2.6', '2.14'], tag: cu126, sm: [50, 90]}]\n"
-    "disk_mib: {cpu: {mib: 10}, cuda: {mib: 20}}\n",
+    "disk_mib: {cpu: {mib: 10}, cuda: {mib: 20}}\ndriver_branches: []\n",
     "catalog/wheels.yml": "wheels:\n"
     "  - {name: torch, version: '2.10.0', tag: cpu, platform: linux-64, python: '3.11'}\n"
     "  - {name: torchvision, version: '0.25.0', tag: cpu, platform: linux-64, python: '3.11'}\n",

@@ -745,3 +745,15 @@ def test_a_description_that_is_not_enough(wish: dict[str, Any], rules: list[str]
 )
 def test_a_version_is_its_numbers(text: str, parts: tuple[int, ...]) -> None:
     assert hardware.version(text) == parts
+
+
+def test_a_mig_device_on_paper_is_no_whole_card() -> None:
+    rows = [{"name": "NVIDIA A100-SXM4-40GB MIG 2g.10gb", "memory_mib": 9856, "uuid": f"MIG-{at}"} for at in (1, 2)]
+    found, wrong = hardware.given({"driver_version": "580.65.06", "gpus": rows}, "h", KNOWN)
+    assert ([one.mig for one in found.gpus], wrong) == ([True, True], [])
+
+
+def test_one_uuid_for_two_cards_on_paper_is_a_finding() -> None:
+    rows = [{"name": "NVIDIA A100", "memory_mib": 40960, "uuid": "GPU-x"}] * 2
+    _found, wrong = hardware.given({"driver_version": "580.65.06", "gpus": rows}, "h", KNOWN)
+    assert ids(wrong) == ["LW-GPU-016"]

@@ -661,6 +661,75 @@ def test_the_same_lab_planned_again_stays_as_it_is() -> None:
     assert written(second) == written(first)
 
 
+def test_a_number_that_cannot_be_reached_makes_no_other_worse_and_pins_nothing() -> None:
+    wanted = [{"name": "chatglm2-6b", "replicas": 1}, {"name": "qwen2.5-7b-instruct", "replicas": 1}]
+    fleet, machines = room_of(1, *wanted)
+    first = lab(fleet, machines, catalogue_=real())
+    assert ids(first.problems) == ["LW-STACK-002"]
+    assert placed(first)["w11"][0][:2] == ("chatglm2-6b", "fp16")
+    assert written(first)["placed"] == {}
+
+
+def test_a_number_and_as_many_as_fit_of_one_model_go_together() -> None:
+    fleet, machines = room_of(2, BIG, {"name": "chatglm2-6b", "replicas": "fit"})
+    made = lab(fleet, machines, catalogue_=real())
+    assert made.met
+    assert sum(len(one) for one in placed(made).values()) == 4
+
+
+def test_two_wishes_for_one_model_in_different_forms_are_two() -> None:
+    forms = [{**BIG, "quantization": "int8"}, {**BIG, "quantization": "int4"}]
+    fleet, machines = room_of(2, *forms, cards=[card(24 * GIB)] * 2)
+    made = lab(fleet, machines, catalogue_=real())
+    assert sorted(row[1] for one in placed(made).values() for row in one) == ["int4", "int4", "int8", "int8"]
+    assert placed(again(fleet, machines, made)) == placed(made)
+
+
+def test_a_kept_replica_that_could_be_better_now_says_that_it_was_kept() -> None:
+    fleet, machines = room_of(1, {"name": "chatglm2-6b", "replicas": 1}, cards=[card(12 * GIB)])
+    first = lab(fleet, machines, catalogue_=real())
+    second = again(fleet, dict(cards_for(fleet, card(24 * GIB))), first)
+    reason = second.hosts["w11"].workers[0].explain[-1]
+    assert (reason.value, reason.because.id) == ("int8", "WHY-KEPT")
+    assert [no.why.id for no in reason.rejected] == ["LW-FIT-009"]
+
+
+def test_a_kept_replica_over_two_cards_leaves_cards_that_have_become_too_small() -> None:
+    wanted = {"name": "chatglm2-6b", "replicas": 1, "gpus": 2, "quantization": "fp16"}
+    fleet, machines = room_of(1, wanted, cards=[card(24 * GIB)] * 2)
+    first = lab(fleet, machines, catalogue_=real())
+    assert len(first.hosts["w11"].workers[0].gpus) == 2
+    second = again(fleet, dict(cards_for(fleet, card(6 * GIB), card(6 * GIB))), first)
+    assert (second.hosts["w11"].workers, ids(second.problems)) == ([], ["LW-FIT-006"])
+
+
+def test_as_many_as_fit_where_none_fits_is_worth_a_note() -> None:
+    fleet, machines = room_of(1, {"name": "chatglm2-6b", "replicas": "fit"}, cards=[card(4 * GIB)])
+    made = lab(fleet, machines, catalogue_=real())
+    assert made.met
+    assert ids(made.hosts["w11"].notes) == ["LW-FIT-010"]
+
+
+def test_a_driver_that_is_not_known_to_drive_the_card_is_noted_on_paper() -> None:
+    old = replace(machine(card(32 * GIB, "12.0"), driver="535.104.05"), source="given")
+    assert "LW-GPU-015" in ids(one_host(old, lab_models=["chatglm2-6b"]).notes)
+    asked = replace(old, source="seen")
+    assert "LW-GPU-015" not in ids(one_host(asked, lab_models=["chatglm2-6b"]).notes)
+
+
+def test_of_several_waivers_the_build_that_needs_the_fewest_is_taken() -> None:
+    waivers = [{"rule": rule, "reason": "tried by hand"} for rule in ("LW-TORCH-003", "LW-TORCH-004")]
+    old = machine(card(12 * GIB, "3.7"), driver="440.33.01")
+    made = one_host(old, lab_models=["chatglm2-6b"], lab_level="forced", lab_waivers=waivers)
+    assert made.workers[0].build.tag == "cu118"
+    assert made.workers[0].explain[1].because.id == "WHY-TORCH-WAIVED"
+
+
+def test_all_models_that_cannot_be_had_are_named_together() -> None:
+    made = chatglm2(card(80 * GIB), lab_models=["chatglm2-6b", "glm-4-9b-chat-hf", "qwen2.5-7b-instruct"])
+    assert ids(made.problems) == ["LW-STACK-002", "LW-STACK-002"]
+
+
 def test_a_cpu_host_on_auto_planned_again_stays_as_it_is() -> None:
     fleet = [host("c1", "controller workers", lab_models="auto")]
     first = lab(fleet)
@@ -861,9 +930,14 @@ def checked(fleet: Sequence[Host]) -> tuple[list[str], dict[str, list[str]]]:
         (
             [
                 host("c1", "controller workers", lab_models=[{"name": "demo", "replicas": 2}]),
-                host("w2", "workers", lab_models=[{"name": "demo", "replicas": "fit"}]),
+                host("w2", "workers", lab_models=[{"name": "other", "aliases": ["demo"]}]),
             ],
-            "LW-PLAN-017",
+            "LW-PLAN-010",
+        ),
+        ([host("c1", "controller api agents")], "LW-PLAN-031"),
+        (
+            [host("c1", "controller workers", lab_models=["demo", {"name": "other", "aliases": ["demo"]}])],
+            "LW-PLAN-010",
         ),
     ],
 )
@@ -878,8 +952,6 @@ def test_labs_that_cannot_be(fleet: list[Host], expected: str) -> None:
     [
         ({"lab_models": ["guess"]}, "LW-PLAN-003"),
         ({"lab_api_port": 21001}, "LW-PLAN-008"),
-        ({"lab_models": ["demo", {"name": "other", "aliases": ["demo"]}]}, "LW-PLAN-010"),
-        ({"lab_models": [{"name": "demo", "aliases": ["x"]}, {"name": "other", "aliases": ["x"]}]}, "LW-PLAN-010"),
         ({"lab_level": "forced"}, "LW-PLAN-018"),
         ({"lab_waivers": [{"rule": "LW-TORCH-004", "reason": "tried by hand"}]}, "LW-PLAN-018"),
         ({"lab_models": [{"name": "demo", "quantization": "int8"}]}, "LW-PLAN-021"),

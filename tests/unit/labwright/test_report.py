@@ -262,7 +262,7 @@ def test_waivers_and_notes_are_shown() -> None:
 def test_a_lab_whose_wishes_are_all_met_says_so() -> None:
     fleet = [host("c1", "controller api workers"), host("w2", "workers")]
     text = report.as_text(written(lab(fleet)))
-    assert text.endswith("Every wish is met: 2 model workers on 2 hosts.")
+    assert text.endswith("Every wish is met. Hosts: 2, model workers: 2.")
     assert "Problems" not in text
 
 

@@ -19,7 +19,7 @@ ID = re.compile(r"(LW-[A-Z]+-\d{3}|(WHY|WAY)(-[A-Z]+)+)")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
 REJECTIONS = {  # why an option was not taken: there is nothing to mend
     *(f"LW-TORCH-00{number}" for number in range(1, 7)),
-    *("LW-STACK-001", "LW-STACK-003", "LW-FIT-003", "LW-FIT-008"),
+    *("LW-STACK-001", "LW-STACK-003", "LW-FIT-003", "LW-FIT-008", "LW-FIT-009"),
 }
 IDS = sorted(table())
 
@@ -125,7 +125,7 @@ def test_a_reason_has_no_fix() -> None:
         "message": "the newest that the stack has a lock for.",
         "fix": "",
     }
-    assert finding("WHY-LOCKED").sentence("zh") == "是组合有锁文件的最新版本。"
+    assert finding("WHY-LOCKED").sentence("zh") == "是版本组合有锁文件的最新版本。"
 
 
 @pytest.mark.parametrize(
