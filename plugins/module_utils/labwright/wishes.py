@@ -80,12 +80,14 @@ def problems(name: str, variables: Mapping[str, Any], roles: Mapping[str, set[st
 
 
 def wrong_type(host: str, key: str, value: Any, schema: Mapping[str, Any]) -> list[Problem]:
-    """The first way in which a value does not fit its schema."""
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(value))
-    if error is None:
-        return []
-    where = "".join(f"[{part!r}]" for part in error.absolute_path)
-    return [Problem("LW-VAR-002", f"{host}: {key}{where} is {error.instance!r}; {expected(error)}.")]
+    """Every way in which a value does not fit its schema."""
+    found = []
+    for one in jsonschema.Draft202012Validator(schema).iter_errors(value):
+        error = jsonschema.exceptions.best_match([one])
+        if error is not None:
+            where = "".join(f"[{part!r}]" for part in error.absolute_path)
+            found.append(Problem("LW-VAR-002", f"{host}: {key}{where} is {error.instance!r}; {expected(error)}."))
+    return found
 
 
 def expected(error: jsonschema.ValidationError) -> str:

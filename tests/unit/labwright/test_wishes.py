@@ -154,3 +154,10 @@ def test_a_host_has_the_defaults_and_its_own_wishes() -> None:
 )
 def test_the_address_of_a_host(variables: dict[str, Any], address: str) -> None:
     assert wishes.host_of("gpu01", [], variables).address == address
+
+
+def test_every_wrong_value_inside_of_one_is_named() -> None:
+    given = {"driver_version": "new", "memory_mib": -5, "gpus": [{"name": "A", "memory_mib": 0}]}
+    found = messages({"hardware_given": given})
+    assert len(found) == 3
+    assert all(any(word in one for one in found) for word in ("driver_version", "['memory_mib'] is -5", "['gpus'][0]"))
