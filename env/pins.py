@@ -79,8 +79,10 @@ def texts_of_stack(folder: Path, platform: str) -> list[Text]:
     stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
     roles: dict[str, list[Mapping[str, Any]]] = {}
     for layer in stack["layers"]:
-        if layer.get("platform", platform) == platform:
+        if layer.get("platform", stack["platforms"][0]) == platform:
             roles.setdefault(layer["role"], []).append(layer)
+    if not roles:
+        raise UnreadableError(folder.name, f"it has no lock for {platform}")
     texts = []
     for choice in itertools.product(*roles.values()):
         names = [row["lock"] for row in choice]
@@ -130,6 +132,15 @@ def as_json(results: Mapping[str, Sequence[pins.Contradiction]], language: str) 
     return json.dumps(whole, indent=2, ensure_ascii=False)
 
 
+def models(env: Path) -> dict[str, str]:
+    """The catalogue's models, by each name that people know them by, in lower case."""
+    rows = yaml.safe_load((env / "catalog" / "models.yml").read_text(encoding="utf-8"))
+    names = {
+        row["name"]: [row["name"], row.get("repository", row["name"]), *row.get("also_known_as", [])] for row in rows
+    }
+    return {name.lower(): model for model, others in names.items() for name in others}
+
+
 def python_version(text: str) -> str:
     """A Python version as argparse wants it."""
     if not re.fullmatch(r"3\.\d{1,2}(\.\d{1,2})?", text):
@@ -150,6 +161,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if bool(options.file) == bool(options.stack):
         parser.error("give either a FILE or --stack NAME")
+    known = models(ENV) if options.model else {}
+    if options.model and options.model.lower() not in known:
+        parser.error(
+            f"no model {options.model!r} in env/catalog/models.yml; it has {', '.join(sorted(set(known.values())))}"
+        )
+    options.model = known.get(options.model.lower(), "")
     return options
 
 

@@ -516,3 +516,43 @@ def test_stored_data_that_cannot_be_read_is_said(
 def test_nothing_stored_is_no_traceback() -> None:
     empty = Metadata({}, METADATA.known)
     assert ids(find(parse(TREE_2023), empty)) == ["LW-PINS-007"]
+
+
+# ---- What a hostile reader tried
+
+
+@pytest.mark.parametrize("line", ["torch>=" + "9" * 5000, "torch===" + "9" * 5000, "torch==" + "1." * 3000])
+def test_a_number_of_thousands_of_digits_is_no_traceback(line: str) -> None:
+    assert set(ids(look(line))) <= {"LW-PINS-001", "LW-PINS-007", "LW-KNOWN-012"}
+
+
+@pytest.mark.parametrize("other", ["torch==2.*", "torch~=2.0", "torch>=2"])
+def test_an_exact_pin_with_three_signs_goes_with_a_range_that_holds_it(other: str) -> None:
+    assert "LW-PINS-004" not in ids(look(f"torch===2.0.0\n{other}"))
+
+
+def test_an_exact_pin_that_is_no_version_is_no_traceback() -> None:
+    look("torch===abc\ntorch>=2")
+
+
+@pytest.mark.parametrize("name", ["chatglm2-6B", "THUDM/chatglm2-6b", "zai-org/chatglm2-6b"])
+def test_a_model_is_known_by_all_its_names(name: str, tmp_path: Path) -> None:
+    text = tmp_path / "r.txt"
+    text.write_text("transformers==4.40.2\n")
+    assert program.main([str(text), "--model", name]) == 1
+
+
+def test_a_model_that_nobody_knows_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = tmp_path / "r.txt"
+    text.write_text("transformers==4.40.2\n")
+    with pytest.raises(SystemExit) as ended:
+        program.main([str(text), "--model", "chatglm9"])
+    assert ended.value.code == 2
+    assert "chatglm2-6b" in capsys.readouterr().err
+
+
+def test_a_stack_without_locks_for_a_platform_is_not_judged_by_those_of_another(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert program.main(["--stack", "agents", "--platform", "win-64"]) == 2
+    assert "no lock for win-64" in "".join(capsys.readouterr())

@@ -18,9 +18,9 @@ from typing import Any
 
 import yaml
 from packaging.markers import Marker, UndefinedComparison
-from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 LANGUAGES = ("en", "zh")
@@ -298,7 +298,9 @@ def _pin(line: str, number: int) -> Pin | None:
         words = words.strip("\"'").strip()
     try:
         pin = _from_place(words) if edited or _is_place(words) else _from_requirement(words)
-    except (InvalidRequirement, InvalidSpecifier, InvalidVersion, InvalidWheelFilename, UndefinedComparison):
+        admits(pin.specifier, Version("0"))  # packaging reads the numbers only now
+    # A ValueError is each of them, and also a number of thousands of digits.
+    except (ValueError, UndefinedComparison):
         return Pin("", line=number, text=line, fault="unreadable")
     return replace(pin, line=number, text=line, closed=closed)
 
@@ -370,6 +372,14 @@ def admits(text: str, version: Version) -> bool:
     return specifier(text).contains(version, prereleases=True)
 
 
+def bound_of(text: str) -> Version | None:
+    """The version that a clause names; None where === names something else."""
+    try:
+        return Version(text.removesuffix(".*"))
+    except InvalidVersion:
+        return None
+
+
 @cache
 def exclude(one: str, other: str) -> bool:
     """Whether no version at all satisfies both specifiers.
@@ -377,7 +387,7 @@ def exclude(one: str, other: str) -> bool:
     The least version that satisfies both is a bound of one of them or lies right behind one, so those are tried.
     """
     both = [*specifier(one), *specifier(other)]
-    bounds = [Version(part.version.removesuffix(".*")) for part in both if part.operator != "==="]
+    bounds = [bound for part in both if (bound := bound_of(part.version))]
     behind = [
         Version(f"{bound.public}.0.0.0.1") for bound in bounds if not (bound.is_prerelease or bound.is_postrelease)
     ]
