@@ -1254,7 +1254,8 @@ def test_a_new_host_moves_nothing_in_any_lab(
     first = lab(fleet, hardware)
     grown = [*fleet, host("h9", "workers", lab_models=models)]
     second = lab(grown, {**hardware, "h9": more}, before=json.loads(json.dumps(written(first))))
-    for name, one in placed(first).items():
+    # A plan with a problem of the lab is not carried out, so nothing of it is anywhere yet.
+    for name, one in placed(first).items() if not first.problems else ():
         assert not Counter(one) - Counter(placed(second)[name])
 
 
