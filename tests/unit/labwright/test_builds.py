@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from labwright import builds
@@ -296,7 +296,7 @@ def admissible(question: Question) -> set[Build]:
     }
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=300, suppress_health_check=[HealthCheck.filter_too_much])
 @given(question=questions)
 def test_a_build_is_held_by_the_catalogue_has_code_for_every_card_and_runs_on_the_driver(question: Question) -> None:
     build = builds.choose(question, REAL).build
