@@ -1,0 +1,1 @@
+"""How locks are made and checked: sources, resolving, the wheels' own requirements, the check. `env/lock.py` runs it."""
