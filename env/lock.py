@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+
 from locking import checking, requires, resolving, torch
 from locking.problem import LockError
 from locking.sources import Source, all_sources
@@ -50,7 +51,9 @@ def lock(sources: Sequence[Source], env: Path, index: str) -> list[str]:
         for path in run.lock(source):
             packages = read(path.read_text(encoding="utf-8"))
             own = path.read_text(encoding="utf-8").count("# The sum of the next one:")
-            how = f"{len(packages) - own} sums from the package index now" + (f", {own} from the catalogue" if own else "")
+            how = f"{len(packages) - own} sums from the package index now" + (
+                f", {own} from the catalogue" if own else ""
+            )
             said.append(f"{path.relative_to(env.parent)}: {len(packages)} packages; {how}")
     stacks = [one for one in all_sources(env) if one.python is not None]
     wanted = [(package.name, package.version) for one in stacks for package in resolving.locked(one)]

@@ -79,9 +79,7 @@ def against_first(source: Source) -> Iterator[str]:
                     )
 
 
-def of_closure(
-    closure: Closure, wheels: torch.Wheels, book: Book, python: str, used: set[Waiver]
-) -> Iterator[str]:
+def of_closure(closure: Closure, wheels: torch.Wheels, book: Book, python: str, used: set[Waiver]) -> Iterator[str]:
     """Whether the layers of a closure fit each other, torch is the build that it is called, and every requirement that
     counts on this platform is met."""
     source = closure.source

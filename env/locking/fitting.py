@@ -17,7 +17,9 @@ def usable(filename: str, minors: Iterable[int], platform: str, machines: Iterab
     """Whether a wheel can be used by one of these CPython 3.x on `platform` (linux-64, on one of these machines, or
     win-64)."""
     tags = parse_wheel_filename(filename)[3]
-    return any(_interpreter(tag, minor) and _system(tag.platform, platform, machines) for tag in tags for minor in minors)
+    return any(
+        _interpreter(tag, minor) and _system(tag.platform, platform, machines) for tag in tags for minor in minors
+    )
 
 
 def _system(tag: str, platform: str, machines: Iterable[str]) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from metadata import Index
-
 from locking.requires import Needs
 from locking.text import Package
+from metadata import Index
 
 
 class Reader:

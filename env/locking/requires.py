@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,7 @@ def read(env: Path) -> Book:
     return Book(rows, yaml.safe_load((env / "catalog/torch_requires.yml").read_text(encoding="utf-8"))["builds"])
 
 
+@cache
 def requirement(line: str, of: str) -> Requirement:
     """A line of Requires-Dist."""
     try:

@@ -15,7 +15,7 @@ from locking import requires, torch
 from locking.fitting import GLIBC_MINOR, usable
 from locking.problem import LockError
 from locking.reading import Reader
-from locking.requires import Book, Host
+from locking.requires import Host
 from locking.sources import TORCH, Closure, Source
 from locking.text import Package, read_if_there, render
 
@@ -106,9 +106,7 @@ def compiled(closure: Closure, scratch: Path, constraints: Sequence[str] = ()) -
     return read_pylock(done.stdout, closure)
 
 
-def split(
-    closure: Closure, packages: Sequence[Package], reached: dict[str, set[str]]
-) -> dict[Path, list[Package]]:
+def split(closure: Closure, packages: Sequence[Package], reached: dict[str, set[str]]) -> dict[Path, list[Package]]:
     """Share a closure out: a layer takes what its roots need and no earlier layer took; without roots, the rest."""
     left = {package.name: package for package in packages}
     shares: dict[Path, list[Package]] = {}
@@ -171,9 +169,7 @@ class Locking:
             if row is not None and not torch.on_index(row):
                 build = Package(TORCH, torch.version(row))
                 torch.stand_in(scratch, row, self.book.of(build, closure.platform))
-                closure = replace(
-                    closure, source=replace(closure.source, builds={closure.tag: build.version})
-                )
+                closure = replace(closure, source=replace(closure.source, builds={closure.tag: build.version}))
             packages = compiled(closure, scratch, common)
         if row is not None:
             packages = [torch.settled(one, row, self.wheels) if one.name == TORCH else one for one in packages]

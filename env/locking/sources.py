@@ -136,7 +136,9 @@ def control_sources(env: Path) -> list[Source]:
             (Layer("develop", lock="develop.txt"),),
             constraints=(first,),
         ),
-        Source("collections", folder, ("collections.in",), (Layer("collections", lock="collections.txt"),), no_deps=True),
+        Source(
+            "collections", folder, ("collections.in",), (Layer("collections", lock="collections.txt"),), no_deps=True
+        ),
     ]
 
 

@@ -45,9 +45,7 @@ def read_wheels(env: Path) -> Wheels:
     found = yaml.load((env / "catalog/wheels.yml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
     # A build that is in both places is taken from the package index, which has more mirrors.
     rows = sorted((row for row in found["wheels"] if row["name"] == TORCH), key=on_index)
-    return Wheels(
-        {(row["version"], row["tag"], row["platform"], row["python"]): row for row in rows}, found["sources"]
-    )
+    return Wheels({(row["version"], row["tag"], row["platform"], row["python"]): row for row in rows}, found["sources"])
 
 
 def on_index(row: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,15 +27,17 @@ class Layer:
     role: str
     requirements: str
 
+    @cached_property
     def pins(self) -> list[tuple[str, list[str]]]:
         """Each pinned package (``name==version``) with the sha256 sums that the lock admits."""
         joined = self.requirements.replace("\\\n", " ")
         lines = [line.strip() for line in joined.splitlines() if "==" in line and not line.lstrip().startswith("#")]
         return [(line.split()[0], HASH.findall(line)) for line in lines]
 
+    @cached_property
     def digest(self) -> str:
         """The lock's identity: comments do not count."""
-        text = "\n".join(f"{pin} {' '.join(sorted(sums))}" for pin, sums in self.pins())
+        text = "\n".join(f"{pin} {' '.join(sorted(sums))}" for pin, sums in self.pins)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -50,8 +52,8 @@ class Lock:
 
 @dataclass(frozen=True)
 class Stack:
-    """A set of versions that work together. ``torch`` is what it admits, as a version specifier ("" has no torch);
-    ``transformers`` is its one version."""
+    """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers`` its
+    one version; both are "" where no model is served with it."""
 
     name: str
     python: str
@@ -72,7 +74,7 @@ class Stack:
         """(platform, torch build) for which every layer has a lock, such as ("linux-64", "2.13.0+cpu")."""
         found = set()
         for lock in self.locks:
-            for pin, _sums in lock.layer.pins():
+            for pin, _sums in lock.layer.pins:
                 name, _, version = pin.partition("==")
                 if name == "torch" and self.layers(lock.tag, lock.platform):
                     found.add((lock.platform, version if "+" in version else f"{version}+{lock.tag}"))
@@ -260,22 +262,24 @@ def rows(path: Path) -> list[dict[str, Any]]:
 def stack_of(folder: Path) -> Stack:
     """One stack folder."""
     raw = read(folder / "stack.yml")
-    locks = tuple(
-        Lock(
-            Layer(row["role"], (folder / row["lock"]).read_text(encoding="utf-8")),
-            str(row.get("tag", "")),
-            str(row.get("platform", raw["platforms"][0])),
-        )
-        for row in raw["layers"]
-    )
     return Stack(
         name=str(raw["name"]),
         python=str(raw["python"]),
-        locks=locks,
+        locks=tuple(locks_of(folder, raw)),
         why=str(raw.get("why", "")),
         torch=str(raw.get("torch", "")),
         transformers=str(raw.get("transformers", "")),
     )
+
+
+def locks_of(folder: Path, raw: Mapping[str, Any]) -> Iterator[Lock]:
+    """The locks that are there, named after role, torch build and platform; the layer with torch has one a build."""
+    for platform in raw["platforms"]:
+        for row in raw["layers"]:
+            for tag in raw["builds"] if "torch" in row.get("roots", ()) else [""]:
+                path = folder / ("-".join(part for part in (row["role"], tag, platform) if part) + ".txt")
+                if path.is_file():
+                    yield Lock(Layer(row["role"], path.read_text(encoding="utf-8")), tag, platform)
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:

@@ -198,15 +198,15 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
 
 def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[str, Any]:
     """Python packages of one role: from the bundle's wheels, or from an index."""
-    request: dict[str, Any] = {"name": layer.role, "digest": layer.digest(), "requirements": layer.requirements}
+    request: dict[str, Any] = {"name": layer.role, "digest": layer.digest, "requirements": layer.requirements}
     if catalogue.manifest is None:
         request["index"] = index_options(host, tag)
         return request
     request["wheels"] = []
-    for pin, sums in layer.pins():
+    for pin, sums in layer.pins:
         path = next((catalogue.by_sum[one] for one in sums if one in catalogue.by_sum), None)
         if path is None:
-            raise Refused(finding("LW-PLAN-014", pin=pin))
+            raise Refused(finding("LW-PLAN-014", pin=pin, tag=tag or "cpu"))
         request["wheels"].append(bundled(host, catalogue, path))
     return request
 

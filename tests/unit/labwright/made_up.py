@@ -141,7 +141,7 @@ MODELS = {
 def manifest() -> dict[str, Any]:
     """A bundle that has everything but the hub's models."""
     layers = (TORCH, TORCH_GPU, TRANSFORMERS, NEWER_TRANSFORMERS, FASTCHAT, AUTOGEN)
-    wheels = [pin for one in layers for pin, _sums in one.pins()]
+    wheels = [pin for one in layers for pin, _sums in one.pins]
     sums = {path: sha(path) for path in (INSTALLER, *PYTHON)}
     sums |= {f"wheels/{pin.replace('==', '-')}-py3-none-any.whl": sha(pin) for pin in wheels}
     sums |= {

@@ -152,7 +152,7 @@ def whole_bundle(folder: Path) -> Path:
     sums |= {"installers/conda.sh": "0" * 64}
     for stack in one.stacks.values():
         for lock in stack.locks:
-            sums |= {f"wheels/{pin}.whl": found[0] for pin, found in lock.layer.pins()}
+            sums |= {f"wheels/{pin}.whl": found[0] for pin, found in lock.layer.pins}
     for file in one.models["labwright-demo"]["files"]:
         sums[f"models/labwright-demo/{file['path']}"] = file["sha256"]
     manifest = {
