@@ -51,8 +51,8 @@ def default_locks(env: Path, tags: Sequence[str], stacks: Sequence[str] = ()) ->
         found += [path for path in sorted(folder.glob("*-linux-64.txt")) if path.name not in builds or path in wanted]
     if lacking := [tag for tag in tags if tag not in seen]:
         raise Problem(
-            f"LW-BUNDLE-025: no stack has a lock for the torch build {', '.join(lacking)} on Linux; docs/reference/locks.md "
-            "lists what there is. Mend lab_bundle_tags (--tag)."
+            f"LW-BUNDLE-025: no stack has a lock for the torch build {', '.join(lacking)} on Linux; "
+            "docs/reference/locks.md lists what there is. Mend lab_bundle_tags (--tag)."
         )
     return found
 

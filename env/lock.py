@@ -1,4 +1,4 @@
-"""Make the locks: from the small `.in` files and `stack.yml`s to packages, versions and hashes, without any index address.
+"""Make the locks: from small `.in` files and `stack.yml`s to packages, versions and hashes, without index addresses.
 
 `python env/lock.py [NAME...]` locks anew (all sources, or those named); `python env/lock.py --check` reads only, and
 refuses a lock that does not fit its sources, the catalogue, or its own packages' requirements. Each closure (a stack
@@ -51,9 +51,7 @@ def lock(sources: Sequence[Source], env: Path, index: str) -> list[str]:
         for path in run.lock(source):
             packages = read(path.read_text(encoding="utf-8"))
             own = path.read_text(encoding="utf-8").count("# The sum of the next one:")
-            how = f"{len(packages) - own} sums from the package index now" + (
-                f", {own} from the catalogue" if own else ""
-            )
+            how = f"{len(packages) - own} sums from the package index now, {own} from the catalogue"
             said.append(f"{path.relative_to(env.parent)}: {len(packages)} packages; {how}")
     stacks = [one for one in all_sources(env) if one.python is not None]
     wanted = [(package.name, package.version) for one in stacks for package in resolving.locked(one)]

@@ -1,1 +1,1 @@
-"""How locks are made and checked: sources, resolving, the wheels' own requirements, the check. `env/lock.py` runs it."""
+"""How locks are made and checked: sources, resolving, the wheels' requirements, the check. `env/lock.py` runs it."""

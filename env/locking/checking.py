@@ -74,8 +74,8 @@ def against_first(source: Source) -> Iterator[str]:
             for package in read_if_there(closure.path(layer)):
                 if pinned.get(package.name, package.version) != package.version:
                     yield (
-                        f"LW-LOCK-015: {where(closure.path(layer))} has {package.name} {package.version}, but the first "
-                        f"lock has {pinned[package.name]}"
+                        f"LW-LOCK-015: {where(closure.path(layer))} has {package.name} {package.version}, but the "
+                        f"first lock has {pinned[package.name]}"
                     )
 
 
@@ -98,7 +98,7 @@ def of_closure(closure: Closure, wheels: torch.Wheels, book: Book, python: str, 
 
     asked = {TORCH} if closure.tag else set()
     for want in requires.wants(roots(source), packages, host, needs, source.waivers):
-        name = requires.canonicalize_name(want.need.name)
+        name = want.name
         asked.add(name)
         used |= {want.waiver} if want.waiver else set()
         by = want.package or "stack.in"
@@ -127,8 +127,8 @@ def of_torch(closure: Closure, package: Package | None, wheels: torch.Wheels) ->
         yield f"LW-LOCK-019: {closure.name} has no torch"
     elif (package.version, package.hashes) != (torch.version(row), (row["sha256"],)):
         yield (
-            f"LW-LOCK-019: {closure.name} has torch {package.version} with {', '.join(package.hashes)}, but the wheel with "
-            f"{closure.tag} is {row['file']} with {row['sha256']} (env/catalog/wheels.yml)"
+            f"LW-LOCK-019: {closure.name} has torch {package.version} with {', '.join(package.hashes)}, but the wheel "
+            f"with {closure.tag} is {row['file']} with {row['sha256']} (env/catalog/wheels.yml)"
         )
 
 

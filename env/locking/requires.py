@@ -24,8 +24,8 @@ from locking.text import Package
 
 HEAD = """\
 # yamllint disable rule:line-length
-# What the wheels of the stacks' locks ask for, word for word from their METADATA; made by env/lock.py with the locks, not
-# edited by hand. Where the Windows wheel of a version says something else, it has a part of its own (win-64).
+# What the wheels of the stacks' locks ask for, word for word from their METADATA; made by env/lock.py with the locks,
+# not edited by hand. Where the Windows wheel of a version says something else, it has a part of its own (win-64).
 """
 
 
@@ -115,6 +115,11 @@ class Want:
     need: Requirement
     waiver: Waiver | None = None
 
+    @property
+    def name(self) -> str:
+        """The package that is asked for."""
+        return str(canonicalize_name(self.need.name))
+
     def met_by(self, version: str) -> bool:
         """Whether a version is within it."""
         return self.need.specifier.contains(version, prereleases=True)
@@ -140,7 +145,7 @@ def wants(
         if waiver is not None:
             want = Want(want.package, want.line, requirement(waiver.instead, waiver.package), waiver)
         yield want
-        name = canonicalize_name(want.need.name)
+        name = want.name
         package = closure.get(name)
         if package is None:
             continue
@@ -169,7 +174,7 @@ def reached(
     waivers: Iterable[Waiver] = (),
 ) -> set[str]:
     """The packages of a closure that these roots need, themselves included."""
-    found = {canonicalize_name(want.need.name) for want in wants(roots, closure, host, needs, waivers)}
+    found = {want.name for want in wants(roots, closure, host, needs, waivers)}
     return found & set(closure)
 
 

@@ -38,7 +38,7 @@ def pip_places(listing: str) -> list[str]:
 
 
 def read_pylock(text: str, closure: Closure) -> list[Package]:
-    """Turn uv's PEP 751 output into lock entries with the hashes of those wheels that the closure's machines can use."""
+    """Turn uv's PEP 751 output into lock entries with the hashes of the wheels that the closure's machines can use."""
     if closure.source.python is None:
         minors: tuple[int, ...] = CONTROL_PYTHONS
         machines: tuple[str, ...] = ("x86_64", "aarch64")

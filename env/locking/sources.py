@@ -1,4 +1,4 @@
-"""What is locked: the control node's three sets, and the stacks. A stack is locked for each torch build and platform."""
+"""What is locked: the control node's three sets, and the stacks, each for every torch build and platform."""
 
 from __future__ import annotations
 

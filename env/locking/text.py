@@ -42,7 +42,8 @@ class Package:
 def render(source: Source, packages: Iterable[Package]) -> str:
     """A lock file's text. Nothing in it depends on where and when it was made."""
     head = (
-        f"# Made by env/lock.py from {source.name}'s {', '.join(source.inputs)} as of {source.as_of()}; not edited by hand.\n"
+        f"# Made by env/lock.py from {source.name}'s {', '.join(source.inputs)} as of {source.as_of()}; "
+        "not edited by hand.\n"
         f"# inputs-sha256: {source.digest()}\n"
         "# Sums are the package index's, where no other origin is named.\n"
     )

@@ -62,8 +62,8 @@ def settled(package: Package, row: Mapping[str, Any], wheels: Wheels) -> Package
     """A resolved torch with the catalogue's sum. What the index tells must agree with it."""
     if on_index(row) and row["sha256"] not in package.hashes:
         raise LockError(
-            f"LW-LOCK-017: {row['file']} has the sha256 {row['sha256']} in env/catalog/wheels.yml, but the package index "
-            f"has {', '.join(package.hashes)}. One of them is wrong: do not use either before you know which."
+            f"LW-LOCK-017: {row['file']} has the sha256 {row['sha256']} in env/catalog/wheels.yml, but the package "
+            f"index has {', '.join(package.hashes)}. One of them is wrong: do not use either before you know which."
         )
     return replace(package, hashes=(str(row["sha256"]),), origin=wheels.origin(row))
 

@@ -232,7 +232,8 @@ def test_a_build_without_a_published_sum_is_not_lockable_and_said(
     source = source_in(tmp_path, Layer("torch", ("torch",)), Layer("rest"), builds={"cu117": "2.0.0"})
     made = run(tmp_path, source, {}, monkeypatch)
     assert [line.split(";")[0] for line in made.said] == [
-        "s cu117 linux-64: not lockable: nobody published the sha256 of torch 2.0.0+cu117 for it (env/catalog/wheels.yml)"
+        "s cu117 linux-64: not lockable: nobody published the sha256 of torch 2.0.0+cu117 for it "
+        "(env/catalog/wheels.yml)"
     ]
     assert not list(tmp_path.glob("*.txt"))
 
@@ -297,7 +298,7 @@ def world(**needs: list[str]) -> Book:
 def asked(book: Book, *roots: str, platform: str = "linux-64", waivers: tuple[Waiver, ...] = ()) -> set[str]:
     closure = {name: package(name) for name in book.rows}
     found = requires.wants(roots, closure, Host(platform, "3.11.15"), lambda one: book.of(one, platform), waivers)
-    return {requires.canonicalize_name(want.need.name) for want in found}
+    return {want.name for want in found}
 
 
 def test_extras_are_followed_only_where_they_are_asked_for() -> None:

@@ -52,8 +52,8 @@ class Lock:
 
 @dataclass(frozen=True)
 class Stack:
-    """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers`` its
-    one version; both are "" where no model is served with it."""
+    """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers``
+    its one version; both are "" where no model is served with it."""
 
     name: str
     python: str
