@@ -15,12 +15,13 @@ from pathlib import Path
 
 import yaml
 
-from locking import checking, requires, resolving, torch
-from locking.problem import LockError
-from locking.sources import Source, all_sources
-from locking.text import read
-
 ENV = Path(__file__).resolve().parent
+sys.path.insert(0, str(ENV.parent / "plugins/module_utils"))
+
+from locking import checking, requires, resolving, torch  # noqa: E402
+from locking.problem import LockError  # noqa: E402
+from locking.sources import Source, all_sources  # noqa: E402
+from locking.text import read  # noqa: E402
 
 
 def host_python(env: Path) -> str:

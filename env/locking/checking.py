@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from labwright.catalog import unchanged
 from locking import requires, torch
 from locking.problem import LockError
 from locking.requires import Book, Host, Needs
@@ -59,6 +60,8 @@ def of_file(path: Path, digest: str, source: Source) -> Iterator[str]:
     found = DIGEST_LINE.search(text)
     if found is None or found[1] != digest:
         yield f"LW-LOCK-011: {where(path)} was not made from {source.name}'s sources as they are now"
+    if not unchanged(text):
+        yield f"LW-LOCK-009: {where(path)} was changed by hand: its entries are not those that were locked"
     if match := ADDRESS.search("\n".join(line for line in text.splitlines() if not line.startswith("#"))):
         yield f"LW-LOCK-012: {where(path)} names a place ({match[0].strip()!r}), which is a setting of a machine"
     for package in read(text):

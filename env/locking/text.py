@@ -9,6 +9,7 @@ from pathlib import Path
 
 from packaging.utils import canonicalize_name
 
+from labwright.catalog import entries_digest
 from locking.sources import Source
 
 DIGEST_LINE = re.compile(r"^# inputs-sha256: ([0-9a-f]{64})$", re.MULTILINE)
@@ -41,13 +42,15 @@ class Package:
 
 def render(source: Source, packages: Iterable[Package]) -> str:
     """A lock file's text. Nothing in it depends on where and when it was made."""
+    entries = "".join(f"{package.render()}\n" for package in sorted(packages, key=lambda one: one.name))
     head = (
         f"# Made by env/lock.py from {source.name}'s {', '.join(source.inputs)} as of {source.as_of()}; "
         "not edited by hand.\n"
         f"# inputs-sha256: {source.digest()}\n"
+        f"# entries-sha256: {entries_digest(entries)}\n"
         "# Sums are the package index's, where no other origin is named.\n"
     )
-    return head + "".join(f"{package.render()}\n" for package in sorted(packages, key=lambda one: one.name))
+    return head + entries
 
 
 def read(text: str) -> list[Package]:

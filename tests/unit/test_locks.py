@@ -430,7 +430,21 @@ def test_one_changed_digit_in_torchs_sum_is_found(chatglm2: Source) -> None:
     old = entry(chatglm2, "torch-cu118-linux-64.txt", "torch")
     digit = "0" if old.rstrip()[-1] != "0" else "1"
     found = faults(change(chatglm2, "torch-cu118-linux-64.txt", old, f"{old.rstrip()[:-1]}{digit}\n"))
-    assert ids(found) == ["LW-LOCK-019"]
+    assert ids(found) == ["LW-LOCK-009", "LW-LOCK-019"]
+
+
+def test_one_changed_digit_in_any_other_sum_is_found_and_the_plan_refuses(chatglm2: Source) -> None:
+    old = entry(chatglm2, "fastchat-linux-64.txt", "fastapi")
+    digit = "0" if old.rstrip()[-1] != "0" else "1"
+    found = faults(change(chatglm2, "fastchat-linux-64.txt", old, f"{old.rstrip()[:-1]}{digit}\n"))
+    assert found == [
+        "LW-LOCK-009: chatglm2/fastchat-linux-64.txt was changed by hand: its entries are not those that were locked; "
+        "run `python env/lock.py chatglm2`."
+    ]
+    with pytest.raises(Problem) as caught:
+        catalog.stack_of(chatglm2.folder)
+    assert caught.value.code == "LW-CAT-005"
+    assert "fastchat-linux-64.txt is not as it was locked" in str(caught.value)
 
 
 def test_waivers_must_be_needed_and_have_a_reason(chatglm2: Source) -> None:

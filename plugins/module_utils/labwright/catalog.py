@@ -17,6 +17,7 @@ import yaml
 from hostkit.result import Problem
 
 NO_LAST = 1 << 16  # a driver branch that is far off
+ENTRIES = re.compile(r"^# entries-sha256: ([0-9a-f]{64})$", re.MULTILINE)
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -279,7 +280,31 @@ def locks_of(folder: Path, raw: Mapping[str, Any]) -> Iterator[Lock]:
             for tag in raw["builds"] if "torch" in row.get("roots", ()) else [""]:
                 path = folder / ("-".join(part for part in (row["role"], tag, platform) if part) + ".txt")
                 if path.is_file():
-                    yield Lock(Layer(row["role"], path.read_text(encoding="utf-8")), tag, platform)
+                    yield Lock(Layer(row["role"], lock_of(path)), tag, platform)
+
+
+def lock_of(path: Path) -> str:
+    """A lock's text; one that was changed since it was made is refused."""
+    text = path.read_text(encoding="utf-8")
+    if not unchanged(text):
+        raise Problem(
+            "LW-CAT-005",
+            f"{path} is not as it was locked: its entries do not have the sum in its head. Restore it from the "
+            "repository, or make it anew with `make lock`.",
+        )
+    return text
+
+
+def unchanged(lock: str) -> bool:
+    """Whether a lock's entries have the sum that its head says."""
+    found = ENTRIES.search(lock)
+    return found is not None and found[1] == entries_digest(lock)
+
+
+def entries_digest(lock: str) -> str:
+    """The sha256 over a lock's entries, comments aside: it tells a lock that was made from one that was changed."""
+    lines = [line for line in lock.splitlines() if line and not line.startswith("#")]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:
