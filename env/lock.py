@@ -75,7 +75,7 @@ class Package:
 
 
 def control_targets(env: Path) -> list[Target]:
-    """Return the control node's three locks; the two later ones may not contradict the first."""
+    """Return the control node's locks; `develop` may not contradict the first."""
     folder = env / "control"
     return [
         Target("requirements", folder, ("requirements.in",), (Layer("control", "requirements.txt"),)),
@@ -85,6 +85,9 @@ def control_targets(env: Path) -> list[Target]:
             ("requirements.in", "develop.in"),
             (Layer("develop", "develop.txt"),),
             constraints=("requirements.txt",),
+        ),
+        Target(
+            "conda-lock", env / "conda", ("tools.in",), (Layer("conda-lock", "tools.txt"),), overrides="overrides.in"
         ),
         Target("collections", folder, ("collections.in",), (Layer("collections", "collections.txt"),), no_deps=True),
     ]
