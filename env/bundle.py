@@ -16,15 +16,16 @@ from pathlib import Path
 
 import yaml
 
-from kit import conda_kit, forge, locks, manifest, models, tools, wheels
-from kit.conda_kit import CondaPart
-from kit.files import digests_of
-from kit.problem import Problem
-
 ENV = Path(__file__).resolve().parent
 ROOT = ENV.parent
+sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+
+from kit import conda_kit, forge, locks, manifest, models, tools, wheels  # noqa: E402
+from kit.conda_kit import CondaPart  # noqa: E402
+from kit.files import digests_of  # noqa: E402
+from kit.problem import Problem  # noqa: E402
+
 SERIES = "3.11"
-CONDA_LOCK = ENV / "stacks/chatglm2/conda-linux-64.yml"
 
 
 def default_locks(env: Path, tags: Sequence[str], stacks: Sequence[str] = ()) -> list[Path]:
@@ -70,7 +71,7 @@ def conda_part(options: argparse.Namespace, cache: Path) -> CondaPart:
     if options.source == "kit":
         return conda_kit.conda_part(options.python, SERIES, cache, options.debian_mirror)
     installer = forge.read_installer(ENV / "catalog/installers.yml")
-    packages = forge.read_lock(CONDA_LOCK)
+    packages = forge.read_lock(ENV)
     mirrors = forge.Mirrors(options.mirror_conda_forge, options.mirror_miniforge)
     if options.source == "conda-forge":
         return forge.conda_part(installer, packages, mirrors, cache)

@@ -26,7 +26,7 @@ from locking.text import read  # noqa: E402
 
 def host_python(env: Path) -> str:
     """The full version of the interpreter that stacks run on."""
-    packages = yaml.safe_load((env / "stacks/chatglm2/conda-linux-64.yml").read_text(encoding="utf-8"))["packages"]
+    packages = yaml.safe_load((env / "conda/conda-lock.yml").read_text(encoding="utf-8"))["package"]
     return next(str(row["version"]) for row in packages if row["name"] == "python")
 
 

@@ -124,7 +124,7 @@ class Closure:
 
 
 def control_sources(env: Path) -> list[Source]:
-    """The control node's three locks; the two later ones may not contradict the first."""
+    """The control node's locks; `develop` may not contradict the first."""
     folder = env / "control"
     first = "requirements.txt"
     return [
@@ -135,6 +135,13 @@ def control_sources(env: Path) -> list[Source]:
             ("requirements.in", "develop.in"),
             (Layer("develop", lock="develop.txt"),),
             constraints=(first,),
+        ),
+        Source(
+            "conda-lock",
+            env / "conda",
+            ("tools.in",),
+            (Layer("conda-lock", lock="tools.txt"),),
+            waivers=(Waiver("conda-lock", "xattr", "xattr; python_version < '3'", "For macOS only."),),
         ),
         Source(
             "collections", folder, ("collections.in",), (Layer("collections", lock="collections.txt"),), no_deps=True

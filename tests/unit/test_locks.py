@@ -13,6 +13,8 @@ from types import ModuleType
 import pytest
 
 import lock
+from hostkit.result import Problem
+from labwright import catalog
 from locking import checking, requires, resolving, torch
 from locking.fitting import usable
 from locking.problem import LockError

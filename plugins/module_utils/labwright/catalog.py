@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -137,7 +137,7 @@ class Catalogue:
     stacks: dict[str, Stack]
     models: dict[str, dict[str, Any]]
     installers: list[dict[str, Any]]
-    conda: list[dict[str, Any]]
+    conda: Mapping[str, list[dict[str, Any]]]  # platform -> the interpreter's packages, in the order of installing
     manifest: dict[str, Any] | None = None
     by_sum: dict[str, str] = field(default_factory=dict)
     torch: TorchTable = field(default_factory=TorchTable)
@@ -153,7 +153,7 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
         stacks={stack.name: stack for stack in stacks},
         models={entry["name"]: entry for entry in checked(env, "models")},
         installers=checked(env, "installers"),
-        conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml"),
+        conda=conda_of(env),
         manifest=manifest,
         by_sum={entry["sha256"]: path for path, entry in (manifest or {"files": {}})["files"].items()},
         torch=torch_of(checked(env, "torch"), checked(env, "wheels")),
@@ -252,12 +252,40 @@ def gpus_of(table: dict[str, Any]) -> Gpus:
     return Gpus({name.lower(): str(row["compute_capability"]) for row in table["gpus"] for name in row["names"]})
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """A YAML file that is a list of objects, bare or under one key."""
-    found = read(path)
-    if isinstance(found, dict):
-        found = next(value for value in found.values() if isinstance(value, list))
-    return list(found)
+def conda_of(env: Path) -> dict[str, list[dict[str, Any]]]:
+    """Each platform's locked conda packages as the catalogue has them, each after what it depends on."""
+    path, records = env / "conda" / "conda-lock.yml", {row["url"]: row for row in checked(env, "conda")["packages"]}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    try:
+        locked = [(one["platform"], one["url"], one["hash"]["sha256"]) for one in read(path)["package"]]
+    except (KeyError, TypeError) as error:
+        raise Problem("LW-CAT-004", f"{path} is not what conda-lock writes ({error!r}). Run `make lock`.") from error
+    for platform, url, digest in locked:
+        row = records.get(url)
+        if row is None or row["sha256"] != digest:
+            raise Problem(
+                "LW-CAT-004",
+                f"{path}: {url} with sha256 {digest}; expected the sum in env/catalog/conda.yml "
+                f"({row['sha256'] if row else 'it has none'}). Run `make lock`.",
+            )
+        found.setdefault(platform, {})[row["name"]] = row
+    return {
+        platform: [rows[name] for name in in_order({one: [s.split()[0] for s in rows[one]["depends"]] for one in rows})]
+        for platform, rows in found.items()
+    }
+
+
+def in_order(packages: Mapping[str, Sequence[str]]) -> list[str]:
+    """Package names so that each stands after what it depends on; names that are no packages are left out."""
+    done: list[str] = []
+    waiting = dict(packages)
+    while waiting:
+        free = sorted(n for n, needs in waiting.items() if not any(x in waiting and x != n for x in needs))
+        # A circle (pip and setuptools of old) is broken at its first name; an explicit installation does not mind.
+        for name in free or sorted(waiting)[:1]:
+            done.append(name)
+            del waiting[name]
+    return done
 
 
 def stack_of(folder: Path) -> Stack:

@@ -189,7 +189,7 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
                 "size": row.get("size", 0),
                 "name": filename,
             }
-            for row in catalogue.conda
+            for row in catalogue.conda[PLATFORM]
             for filename in [str(row["url"]).rsplit("/", 1)[-1]]
         ]
     digest = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()

@@ -147,7 +147,7 @@ ON_PAPER = {
 def whole_bundle(folder: Path) -> Path:
     """A bundle that holds all that this repository's own catalogue wants of one."""
     one = real()
-    sums = {f"conda/{row['url'].rsplit('/', 1)[1]}": row["sha256"] for row in one.conda}
+    sums = {f"conda/{row['url'].rsplit('/', 1)[1]}": row["sha256"] for row in one.conda["linux-64"]}
     members = list(sums)
     sums |= {"installers/conda.sh": "0" * 64}
     for stack in one.stacks.values():
