@@ -27,7 +27,8 @@ from kit.problem import Problem
 
 SUBDIRS = ("linux-64", "noarch")
 # What every environment starts from, in install order; the rest comes with pip, from wheels with hashes.
-ENVIRONMENT = ("python", "pip", "setuptools", "wheel")
+# pip with what it and its companions ask for, as `pip check` sees it.
+ENVIRONMENT = ("python", "pip", "setuptools", "wheel", "packaging")
 BASE = ("conda", "pip")
 
 
