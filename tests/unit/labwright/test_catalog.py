@@ -85,7 +85,11 @@ SMALL: dict[str, str] = {
     "  - {name: torch, version: '2.10.0', tag: cpu, platform: linux-64, python: '3.11'}\n"
     "  - {name: torchvision, version: '0.25.0', tag: cpu, platform: linux-64, python: '3.11'}\n",
     "catalog/gpus.yml": "gpus: [{compute_capability: '8.6', names: [GeForce RTX 3090, RTX A4000]}]\n",
-    **{f"catalog/schema/{name}.schema.json": "{}" for name in ("models", "installers", "torch", "wheels", "gpus")},
+    "catalog/mirrors.yml": "- {name: here, mirrors: {python: {address: 'https://x/simple'}}}\n",
+    **{
+        f"catalog/schema/{name}.schema.json": "{}"
+        for name in ("models", "installers", "torch", "wheels", "gpus", "mirrors")
+    },
 }
 
 
@@ -114,6 +118,7 @@ def test_a_made_up_catalogue(tmp_path: Path) -> None:
     assert found.torch.floors[12].drivers == {"linux-64": "525.60.13", "win-64": None}
     assert found.torch.releases[0].torchvision == ""
     assert found.torch.disk_mib == {"cpu": 10, "cuda": 20}
+    assert found.mirrors == {"here": {"python": "https://x/simple"}}
     assert found.gpus.names == {"geforce rtx 3090": "8.6", "rtx a4000": "8.6"}
 
 
