@@ -45,7 +45,8 @@ lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline --strict
 	$(BIN)/python env/lock.py --check
-	set -e; for stack in chatglm2 frontend agents; do $(BIN)/python env/pins.py --stack $$stack; done
+	$(BIN)/python env/locking/conda.py --check
+	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
 unit: develop $(CACHE)/agents/.ready ## Unit tests, and the agent programs' own
 	$(BIN)/pytest tests/unit
@@ -70,6 +71,7 @@ bench: develop ## Measure: a thousand and ten thousand hosts planned
 
 lock: develop ## Make the locks anew from their sources
 	$(BIN)/python env/lock.py
+	$(BIN)/python env/locking/conda.py
 
 clean: ## Take away everything that make and the demo put on this machine
 	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/lab.py clean; fi

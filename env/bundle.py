@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import yaml
+
 ENV = Path(__file__).resolve().parent
 ROOT = ENV.parent
 sys.path.insert(0, str(ROOT / "plugins/module_utils"))
@@ -27,12 +29,36 @@ from kit.files import digests_of  # noqa: E402
 from kit.problem import Problem  # noqa: E402
 
 SERIES = "3.11"
-CONDA_LOCK = ENV / "stacks/chatglm2/conda-linux-64.yml"
 
 
-def default_locks(env: Path) -> list[Path]:
-    """Return every Python lock of the stacks and of the agents."""
-    return [*sorted(env.glob("stacks/*/*-linux-64.txt")), *sorted(env.glob("agents/*-linux-64.txt"))]
+def default_locks(env: Path, tags: Sequence[str], stacks: Sequence[str] = ()) -> list[Path]:
+    """The Python locks for Linux hosts: of the stacks named, or of all but the optional ones, and of the agents.
+
+    Of the layers that are locked for several torch builds, those of `tags` are taken; a stack without any of them has
+    nothing to serve with here, and is left out.
+    """
+    folders = [path.parent for path in (*sorted(env.glob("stacks/*/stack.yml")), env / "agents/stack.yml")]
+    if unknown := set(stacks) - {folder.name for folder in folders}:
+        known = ", ".join(folder.name for folder in folders)
+        raise Problem(f"LW-BUNDLE-024: there is no stack {', '.join(sorted(unknown))}; there are {known}.")
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder in folders:
+        stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
+        if folder.name not in stacks if stacks else stack.get("optional"):
+            continue
+        builds = [f"torch-{tag}-linux-64.txt" for tag in stack.get("builds", {})]
+        wanted = [folder / f"torch-{tag}-linux-64.txt" for tag in tags if tag in stack.get("builds", {})]
+        seen |= {tag for tag in tags if (folder / f"torch-{tag}-linux-64.txt").is_file()}
+        if builds and not wanted:
+            continue
+        found += [path for path in sorted(folder.glob("*-linux-64.txt")) if path.name not in builds or path in wanted]
+    if lacking := [tag for tag in tags if tag not in seen]:
+        raise Problem(
+            f"LW-BUNDLE-025: no stack has a lock for the torch build {', '.join(lacking)} on Linux; "
+            "docs/reference/locks.md lists what there is. Mend lab_bundle_tags (--tag)."
+        )
+    return found
 
 
 def previous_source(folder: Path) -> str:
@@ -48,7 +74,7 @@ def conda_part(options: argparse.Namespace, cache: Path) -> CondaPart:
     if options.source == "kit":
         return conda_kit.conda_part(options.python, SERIES, cache, options.debian_mirror)
     installer = forge.read_installer(ENV / "catalog/installers.yml")
-    packages = forge.read_lock(CONDA_LOCK)
+    packages = forge.read_lock(ENV)
     mirrors = forge.Mirrors(options.mirror_conda_forge, options.mirror_miniforge)
     if options.source == "conda-forge":
         return forge.conda_part(installer, packages, mirrors, cache)
@@ -91,7 +117,7 @@ def make(options: argparse.Namespace) -> int:
 def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
     """Bring the bundle up to date; return what it is now and whether that changed it."""
     out: Path = options.out
-    lock_files = [path.resolve() for path in options.lock] or default_locks(ENV)
+    lock_files = [path.resolve() for path in options.lock] or default_locks(ENV, options.tag or ["cpu"], options.stack)
     part = conda_part(options, cache)
     sources = dict(part.files) | {f"recipes/{_recipe_name(path)}": path for path in lock_files}
     digests = _digests(sources)
@@ -137,6 +163,12 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument(
         "--lock", type=Path, action="append", default=[], help="a requirements file with hashes; repeatable"
+    )
+    one.add_argument(
+        "--tag", action="append", default=[], help="a torch build to take, such as cu126; repeatable; default: cpu"
+    )
+    one.add_argument(
+        "--stack", action="append", default=[], help="a stack to take; repeatable; default: all but optional ones"
     )
     one.add_argument(
         "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"

@@ -9,6 +9,7 @@ keep; it ran with pip 23.2.1.
 from __future__ import annotations
 
 import argparse
+import email
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -132,6 +133,16 @@ class Index:
         else:
             dist = dist_from_wheel_url(name, link.url_without_fragment, self._session)
         words = dist.metadata
+        return str(words.get("Requires-Python") or ""), [str(one) for one in words.get_all("Requires-Dist") or []]
+
+    def needs(self, name: str, url: str) -> tuple[str, list[str]]:
+        """The same of the wheel at an address: as the index tells it, or else out of the wheel."""
+        from pip._internal.models.link import Link
+
+        answer = self._session.get(f"{url}.metadata")
+        if answer.status_code != 200:
+            return self.metadata(name, Link(url))
+        words = email.message_from_bytes(answer.content)
         return str(words.get("Requires-Python") or ""), [str(one) for one in words.get_all("Requires-Dist") or []]
 
     def close(self) -> None:

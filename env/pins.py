@@ -9,21 +9,19 @@ from __future__ import annotations
 
 import argparse
 import codecs
-import itertools
 import json
 import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
 ENV = Path(__file__).resolve().parent
 sys.path.insert(0, str(ENV.parent / "plugins/module_utils"))
 
-from labwright import pins  # noqa: E402
+from labwright import catalog, pins  # noqa: E402
 
 DEFAULT_PYTHON = "3.11"
 # The last line of the report: with findings by kind, and without any.
@@ -75,20 +73,18 @@ def decoded(path: Path) -> str:
 
 
 def texts_of_stack(folder: Path, platform: str) -> list[Text]:
-    """A stack's locks: one text for each choice where a role has several locks, such as builds of torch."""
-    stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
-    roles: dict[str, list[Mapping[str, Any]]] = {}
-    for layer in stack["layers"]:
-        if layer.get("platform", stack["platforms"][0]) == platform:
-            roles.setdefault(layer["role"], []).append(layer)
-    if not roles:
-        raise UnreadableError(folder.name, f"it has no lock for {platform}")
+    """A stack's locks on a platform: one text for each torch build."""
+    stack = catalog.stack_of(folder)
+    tags = sorted({one.tag for one in stack.locks if one.platform == platform and one.tag}) or [""]
     texts = []
-    for choice in itertools.product(*roles.values()):
-        names = [row["lock"] for row in choice]
+    for tag in tags:
+        layers = stack.layers(tag, platform)
+        if not layers:
+            raise UnreadableError(folder.name, f"it has no lock for {platform}")
         # A line's number would not say of which lock it is.
-        found = [replace(one, line=0) for name in names for one in pins.parse(decoded(folder / name))]
-        texts.append(Text(f"{folder.name} ({', '.join(names)})", tuple(found), str(stack["python"])))
+        found = [replace(one, line=0) for layer in layers for one in pins.parse(layer.requirements)]
+        name = " ".join(part for part in (folder.name, tag, platform) if part)
+        texts.append(Text(name, tuple(found), stack.python))
     return texts
 
 

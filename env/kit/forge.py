@@ -9,12 +9,13 @@ from typing import Any
 
 import yaml
 
-from kit import manifest
+from hostkit.result import Problem as CatalogueProblem
 from kit.conda_archive import repodata
 from kit.conda_kit import CondaPart
 from kit.fetch import answers, fetch, mirrored
 from kit.files import write_whole
 from kit.problem import Problem
+from labwright import catalog
 
 # Well-known beginnings that a mirror stands for; the locks keep the full addresses.
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge/"
@@ -51,13 +52,12 @@ class Mirrors:
         return mirrored(url, CONDA_FORGE, self.conda_forge)
 
 
-def read_lock(path: Path) -> list[dict[str, Any]]:
-    """Return the packages of an explicit Conda lock; raise Problem for one without address or sum."""
-    packages = yaml.safe_load(path.read_text(encoding="utf-8"))["packages"]
-    for package in packages:
-        if lacking := [key for key in ("name", "version", "build", "subdir", "url", "sha256") if not package.get(key)]:
-            raise Problem(f"LW-BUNDLE-010: {path}: {package.get('name', '?')} has no {', '.join(lacking)}.")
-    return list(packages)
+def read_lock(env: Path) -> list[dict[str, Any]]:
+    """Return the locked packages for linux-64 in the order of installing; raise Problem where the lock is not right."""
+    try:
+        return catalog.conda_of(env)["linux-64"]
+    except CatalogueProblem as problem:
+        raise Problem(str(problem)) from problem
 
 
 def read_installer(path: Path) -> dict[str, Any]:
@@ -77,13 +77,6 @@ def unreachable(installer: Mapping[str, Any], packages: list[dict[str, Any]], mi
         if reason := answers(url, timeout):
             return f"{url.split('/')[2]} does not answer ({reason})"
     return ""
-
-
-def install_order(packages: list[dict[str, Any]]) -> list[str]:
-    """Return the channel paths of the packages, each after what it depends on."""
-    needs = {p["name"]: [d.split()[0] for d in p.get("depends", [])] for p in packages}
-    by_name = {p["name"]: f"channel/{p['subdir']}/{p['url'].rsplit('/', 1)[1]}" for p in packages}
-    return [by_name[name] for name in manifest.order(needs)]
 
 
 def conda_part(
@@ -107,4 +100,4 @@ def conda_part(
     facts = {"path": f"installers/{name}", "version": str(installer["version"]), "platform": "linux-64"}
     where = f" through {mirrors.conda_forge or mirrors.miniforge}" if mirrors != Mirrors() else ""
     how = f"The Miniforge installer {installer['version']} and {len(packages)} conda-forge packages{where}."
-    return CondaPart("conda-forge", how, files, facts, install_order(packages))
+    return CondaPart("conda-forge", how, files, facts, [f"channel/{path}" for path in records])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -144,16 +144,3 @@ def seal(folder: Path, source: str, how: str, conda: Mapping[str, Any], expected
     write_whole(sums_path, sums)
     write_whole(manifest, text)
     return True
-
-
-def order(packages: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return package names so that each stands after what it depends on; names that are no packages are left out."""
-    done: list[str] = []
-    waiting = dict(packages)
-    while waiting:
-        free = sorted(n for n, needs in waiting.items() if not any(x in waiting and x != n for x in needs))
-        # A circle (pip and setuptools of old) is broken at its first name; an explicit installation does not mind.
-        for name in free or sorted(waiting)[:1]:
-            done.append(name)
-            del waiting[name]
-    return done

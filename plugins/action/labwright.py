@@ -303,8 +303,9 @@ def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]])
         "torch-index": found.get("torch", ""),
         "debian-mirror": found.get("debian", ""),
     }
+    tags = [f"--tag={tag}" for tag in host.wishes["lab_bundle_tags"]]
     models = [f"--model={name}" for name in host.wishes["lab_bundle_models"]]
-    return [*(f"--{name}={value}" for name, value in options.items()), *models]
+    return [*(f"--{name}={value}" for name, value in options.items()), *tags, *models]
 
 
 def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:

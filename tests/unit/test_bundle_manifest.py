@@ -136,15 +136,3 @@ def test_install_list_must_name_files_of_the_bundle(bundle: Path) -> None:
     path.write_text(json.dumps(content))
     with pytest.raises(Problem, match=r"LW-BUNDLE-006: channel/noarch/gone\.conda"):
         manifest.verify(bundle)
-
-
-def test_order_puts_dependencies_first_and_survives_a_circle() -> None:
-    assert manifest.order(
-        {"pip": ["python", "wheel"], "wheel": ["python"], "python": ["zlib", "__glibc"], "zlib": []}
-    ) == [
-        "zlib",
-        "python",
-        "wheel",
-        "pip",
-    ]
-    assert sorted(manifest.order({"a": ["b"], "b": ["a"], "c": ["c"]})) == ["a", "b", "c"]

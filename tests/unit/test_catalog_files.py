@@ -100,6 +100,10 @@ def wrong(name: str, change: Callable[[Any], object]) -> bool:
         ("models", lambda c: c[1].pop("revision")),
         ("models", lambda c: c[1]["files"][0].update(path="/etc/passwd")),
         ("installers", lambda c: c[0].update(url="http://example.org/x.sh")),
+        ("conda", lambda c: c["packages"][0].update(sha256="0" * 63)),
+        ("conda", lambda c: c["packages"][0].update(url="https://conda.example.org/conda-forge/noarch/x-1-0.conda")),
+        ("conda", lambda c: c["packages"][0].pop("depends")),
+        ("conda", lambda c: c["packages"][0].update(sources=[])),
     ],
 )
 def test_the_schemas_refuse(name: str, change: Callable[[Any], object]) -> None:

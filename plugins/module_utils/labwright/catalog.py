@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import yaml
 from hostkit.result import Problem
 
 NO_LAST = 1 << 16  # a driver branch that is far off
+ENTRIES = re.compile(r"^# entries-sha256: ([0-9a-f]{64})$", re.MULTILINE)
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
@@ -27,15 +28,17 @@ class Layer:
     role: str
     requirements: str
 
+    @cached_property
     def pins(self) -> list[tuple[str, list[str]]]:
         """Each pinned package (``name==version``) with the sha256 sums that the lock admits."""
         joined = self.requirements.replace("\\\n", " ")
         lines = [line.strip() for line in joined.splitlines() if "==" in line and not line.lstrip().startswith("#")]
         return [(line.split()[0], HASH.findall(line)) for line in lines]
 
+    @cached_property
     def digest(self) -> str:
         """The lock's identity: comments do not count."""
-        text = "\n".join(f"{pin} {' '.join(sorted(sums))}" for pin, sums in self.pins())
+        text = "\n".join(f"{pin} {' '.join(sorted(sums))}" for pin, sums in self.pins)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -50,8 +53,8 @@ class Lock:
 
 @dataclass(frozen=True)
 class Stack:
-    """A set of versions that work together. ``torch`` is what it admits, as a version specifier ("" has no torch);
-    ``transformers`` is its one version."""
+    """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers``
+    its one version; both are "" where no model is served with it."""
 
     name: str
     python: str
@@ -72,7 +75,7 @@ class Stack:
         """(platform, torch build) for which every layer has a lock, such as ("linux-64", "2.13.0+cpu")."""
         found = set()
         for lock in self.locks:
-            for pin, _sums in lock.layer.pins():
+            for pin, _sums in lock.layer.pins:
                 name, _, version = pin.partition("==")
                 if name == "torch" and self.layers(lock.tag, lock.platform):
                     found.add((lock.platform, version if "+" in version else f"{version}+{lock.tag}"))
@@ -134,7 +137,7 @@ class Catalogue:
     stacks: dict[str, Stack]
     models: dict[str, dict[str, Any]]
     installers: list[dict[str, Any]]
-    conda: list[dict[str, Any]]
+    conda: Mapping[str, list[dict[str, Any]]]  # platform -> the interpreter's packages, in the order of installing
     manifest: dict[str, Any] | None = None
     by_sum: dict[str, str] = field(default_factory=dict)
     torch: TorchTable = field(default_factory=TorchTable)
@@ -152,7 +155,7 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
         stacks={stack.name: stack for stack in stacks},
         models={entry["name"]: entry for entry in checked(env, "models")},
         installers=checked(env, "installers"),
-        conda=rows(env / "stacks" / "chatglm2" / "conda-linux-64.yml"),
+        conda=conda_of(env),
         manifest=manifest,
         by_sum={entry["sha256"]: path for path, entry in (manifest or {"files": {}})["files"].items()},
         torch=torch_of(checked(env, "torch"), checked(env, "wheels")),
@@ -252,33 +255,87 @@ def gpus_of(table: dict[str, Any]) -> Gpus:
     return Gpus({name.lower(): str(row["compute_capability"]) for row in table["gpus"] for name in row["names"]})
 
 
-def rows(path: Path) -> list[dict[str, Any]]:
-    """A YAML file that is a list of objects, bare or under one key."""
-    found = read(path)
-    if isinstance(found, dict):
-        found = next(value for value in found.values() if isinstance(value, list))
-    return list(found)
+def conda_of(env: Path) -> dict[str, list[dict[str, Any]]]:
+    """Each platform's locked conda packages as the catalogue has them, each after what it depends on."""
+    path, records = env / "conda" / "conda-lock.yml", {row["url"]: row for row in checked(env, "conda")["packages"]}
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    try:
+        locked = [(one["platform"], one["url"], one["hash"]["sha256"]) for one in read(path)["package"]]
+    except (KeyError, TypeError) as error:
+        raise Problem("LW-CAT-004", f"{path} is not what conda-lock writes ({error!r}). Run `make lock`.") from error
+    for platform, url, digest in locked:
+        row = records.get(url)
+        if row is None or row["sha256"] != digest:
+            raise Problem(
+                "LW-CAT-004",
+                f"{path}: {url} with sha256 {digest}; expected the sum in env/catalog/conda.yml "
+                f"({row['sha256'] if row else 'it has none'}). Run `make lock`.",
+            )
+        found.setdefault(platform, {})[row["name"]] = row
+    return {
+        platform: [rows[name] for name in in_order({one: [s.split()[0] for s in rows[one]["depends"]] for one in rows})]
+        for platform, rows in found.items()
+    }
+
+
+def in_order(packages: Mapping[str, Sequence[str]]) -> list[str]:
+    """Package names so that each stands after what it depends on; names that are no packages are left out."""
+    done: list[str] = []
+    waiting = dict(packages)
+    while waiting:
+        free = sorted(n for n, needs in waiting.items() if not any(x in waiting and x != n for x in needs))
+        # A circle (pip and setuptools of old) is broken at its first name; an explicit installation does not mind.
+        for name in free or sorted(waiting)[:1]:
+            done.append(name)
+            del waiting[name]
+    return done
 
 
 def stack_of(folder: Path) -> Stack:
     """One stack folder."""
     raw = read(folder / "stack.yml")
-    locks = tuple(
-        Lock(
-            Layer(row["role"], (folder / row["lock"]).read_text(encoding="utf-8")),
-            str(row.get("tag", "")),
-            str(row.get("platform", raw["platforms"][0])),
-        )
-        for row in raw["layers"]
-    )
     return Stack(
         name=str(raw["name"]),
         python=str(raw["python"]),
-        locks=locks,
+        locks=tuple(locks_of(folder, raw)),
         why=str(raw.get("why", "")),
         torch=str(raw.get("torch", "")),
         transformers=str(raw.get("transformers", "")),
     )
+
+
+def locks_of(folder: Path, raw: Mapping[str, Any]) -> Iterator[Lock]:
+    """The locks that are there, named after role, torch build and platform; the layer with torch has one a build."""
+    for platform in raw["platforms"]:
+        for row in raw["layers"]:
+            for tag in raw["builds"] if "torch" in row.get("roots", ()) else [""]:
+                path = folder / ("-".join(part for part in (row["role"], tag, platform) if part) + ".txt")
+                if path.is_file():
+                    yield Lock(Layer(row["role"], lock_of(path)), tag, platform)
+
+
+def lock_of(path: Path) -> str:
+    """A lock's text; one that was changed since it was made is refused."""
+    text = path.read_text(encoding="utf-8")
+    if not unchanged(text):
+        raise Problem(
+            "LW-CAT-005",
+            f"{path} is not as it was locked: its entries do not have the sum in its head. Restore it from the "
+            "repository, or make it anew with `make lock`.",
+        )
+    return text
+
+
+def unchanged(lock: str) -> bool:
+    """Whether a lock's entries have the sum that its head says."""
+    found = ENTRIES.search(lock)
+    return found is not None and found[1] == entries_digest(lock)
+
+
+def entries_digest(lock: str) -> str:
+    """The sha256 over a lock's entries, comments aside: it tells a lock that was made from one that was changed."""
+    lines = [line for line in lock.splitlines() if line and not line.startswith("#")]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def manifest_of(bundle: Path) -> dict[str, Any]:

@@ -191,7 +191,7 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
                 "size": row.get("size", 0),
                 "name": filename,
             }
-            for row in catalogue.conda
+            for row in catalogue.conda[PLATFORM]
             for filename in [str(row["url"]).rsplit("/", 1)[-1]]
         ]
     digest = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
@@ -200,15 +200,15 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
 
 def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[str, Any]:
     """Python packages of one role: from the bundle's wheels, or from an index."""
-    request: dict[str, Any] = {"name": layer.role, "digest": layer.digest(), "requirements": layer.requirements}
+    request: dict[str, Any] = {"name": layer.role, "digest": layer.digest, "requirements": layer.requirements}
     if catalogue.manifest is None:
         request["index"] = index_options(host, catalogue, tag)
         return request
     request["wheels"] = []
-    for pin, sums in layer.pins():
+    for pin, sums in layer.pins:
         path = next((catalogue.by_sum[one] for one in sums if one in catalogue.by_sum), None)
         if path is None:
-            raise Refused(finding("LW-PLAN-014", pin=pin))
+            raise Refused(finding("LW-PLAN-014", pin=pin, tag=tag or "cpu"))
         request["wheels"].append(bundled(host, catalogue, path))
     return request
 

@@ -110,7 +110,7 @@ def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:
         found.append(finding("LW-PLAN-002"))
     if agents and not any("workers" in one.groups for one in fleet):
         found.append(finding("LW-PLAN-031"))
-    pins = [pin for lock in catalogue.stacks[AGENTS].locks for pin, _sums in lock.layer.pins()] if agents else []
+    pins = [pin for lock in catalogue.stacks[AGENTS].locks for pin, _sums in lock.layer.pins] if agents else []
     if agents and not any(pin.startswith("docker==") for pin in pins):
         found.append(finding("LW-KNOWN-006"))
     return found

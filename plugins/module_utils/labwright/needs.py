@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     """For playbooks/bundle.yml: all locks, the models that it takes along; not conda-forge where the kit is wished."""
     kit = host.wishes["lab_bundle_source"] == "kit"
     found = conda(host, catalogue) if not kit else []
-    found += indexes(host, catalogue, catalogue.stacks)
+    found += indexes(host, catalogue, [*serving(catalogue), FRONTEND, AGENTS], host.wishes["lab_bundle_tags"])
     found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
     debian = delivery.mirror(host, catalogue, "debian", "")
     if debian and host.wishes["lab_bundle_source"] != "conda-forge":
@@ -40,11 +40,19 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
         found.append({"name": "docker", "probe": f"{registry}/v2/", "open": True, "wants": []})
     if host.wishes["lab_bundle_url"]:
         return found
-    stacks = [name for name, stack in catalogue.stacks.items() if stack.torch and "workers" in duties]
+    wished = host.wishes["lab_stack"]
+    stacks = [name for name in serving(catalogue) if "workers" in duties and wished in ("", name)]
     stacks += [FRONTEND] if {"controller", "api"} & duties else []
     stacks += [AGENTS] if "agents" in duties else []
     models = [one.model for one in wishes_of(host, catalogue)]
-    return [*conda(host, catalogue), *indexes(host, catalogue, stacks), *hubs(host, catalogue, models), *found]
+    tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []
+    locked = indexes(host, catalogue, stacks, tags)
+    return [*conda(host, catalogue), *locked, *hubs(host, catalogue, models), *found]
+
+
+def serving(catalogue: Catalogue) -> list[str]:
+    """The stacks that models are served with."""
+    return [name for name, stack in catalogue.stacks.items() if stack.torch]
 
 
 def asked(name: str, wants: list[Want]) -> dict[str, Any]:
@@ -65,18 +73,18 @@ def conda(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     ]
 
 
-def indexes(host: Host, catalogue: Catalogue, stacks: Iterable[str]) -> list[dict[str, Any]]:
-    """Every pin of the stacks' locks: builds with a tag of PyTorch's index, all else of the Python index where it is
-    set (else pip asks its own, whose address is not ours to know)."""
+def indexes(host: Host, catalogue: Catalogue, stacks: Iterable[str], tags: Collection[str]) -> list[dict[str, Any]]:
+    """Every pin of the stacks' locks, those of the torch builds ``tags`` or of all: what has a tag of PyTorch's index,
+    all else of the Python index where it is set (else pip asks its own, whose address is not ours to know)."""
     python = delivery.mirror(host, catalogue, "python", "")
     wants: dict[str, list[Want]] = {"python": [], "torch": []}
     for stack in stacks:
         for lock in catalogue.stacks[stack].locks:
-            if lock.platform not in ("", delivery.PLATFORM):
+            if lock.platform not in ("", delivery.PLATFORM) or (lock.tag and tags and lock.tag not in tags):
                 continue
             torch = f"{delivery.mirror(host, catalogue, 'torch', delivery.TORCH_INDEX)}/{lock.tag or 'cpu'}"
             label = f"{stack}.{lock.layer.role}{'-' if lock.tag else ''}{lock.tag}"
-            pins = [[pin, sums] for pin, sums in lock.layer.pins()]
+            pins = [[pin, sums] for pin, sums in lock.layer.pins]
             tagged = [row for row in pins if "+" in str(row[0])]
             plain = [row for row in pins if "+" not in str(row[0])]
             if tagged:

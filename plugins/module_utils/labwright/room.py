@@ -34,22 +34,27 @@ class Chooser:
         self.levels: dict[tuple[Any, ...], tuple[Level, ...]] = {}
         self.windows: dict[tuple[str, str], bool] = {}
 
-    def stack(self, model: str, platform: str, waived: frozenset[str]) -> tuple[Stack | None, Explained]:
-        """The stack whose transformers the model's own code works with: one with locks first, then the newest."""
-        key = (model, platform, waived)
+    def stack(self, model: str, platform: str, waived: frozenset[str], wish: str) -> tuple[Stack | None, Explained]:
+        """The stack whose transformers the model's own code works with: the one wished for ("" for none), or one with
+        locks first, then the newest."""
+        key = (model, platform, waived, wish)
         if key not in self.stacks:
             self.stacks[key] = self._stack(*key)
         return self.stacks[key]
 
-    def _stack(self, model: str, platform: str, waived: frozenset[str]) -> tuple[Stack | None, Explained]:
+    def _stack(self, model: str, platform: str, waived: frozenset[str], wish: str) -> tuple[Stack | None, Explained]:
         window = str(self.catalogue.models[model]["transformers"]["window"])
-        serving = [one for one in self.catalogue.stacks.values() if one.transformers]
+        everything = [one for one in self.catalogue.stacks.values() if one.transformers]
+        serving = [one for one in everything if wish in ("", one.name)]
+        if not serving:
+            names = sorted(one.name for one in everything)
+            return None, Explained("stack", "-", finding("LW-STACK-004", wish=wish, known=names))
         fits = [one for one in serving if one.transformers in SpecifierSet(window)]
         rejected = tuple(
             Rejected(one.name, finding("LW-STACK-001", model=model, window=window, found=one.transformers))
             for one in serving
             if one not in fits
-        )
+        ) + tuple(Rejected(one.name, finding("LW-STACK-005", wish=wish)) for one in everything if one not in serving)
         overruled = not fits and "LW-STACK-001" in waived
         candidates = fits or (serving if overruled else [])
         if not candidates:
@@ -170,7 +175,9 @@ class Room:
         return self.offers[wish]
 
     def _offer(self, wish: Wish) -> Offer | Finding:
-        stack, explained = self.chooser.stack(wish.model, self.hardware.platform, frozenset(self.waivers))
+        stack, explained = self.chooser.stack(
+            wish.model, self.hardware.platform, frozenset(self.waivers), self.host.wishes["lab_stack"]
+        )
         if stack is None:
             return explained.because
         choices = {at: self.choice(stack, at) for at in range(len(self.slots))}

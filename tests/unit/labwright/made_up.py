@@ -141,7 +141,7 @@ MODELS = {
 def manifest() -> dict[str, Any]:
     """A bundle that has everything but the hub's models."""
     layers = (TORCH, TORCH_GPU, TRANSFORMERS, NEWER_TRANSFORMERS, FASTCHAT, AUTOGEN)
-    wheels = [pin for one in layers for pin, _sums in one.pins()]
+    wheels = [pin for one in layers for pin, _sums in one.pins]
     sums = {path: sha(path) for path in (INSTALLER, *PYTHON)}
     sums |= {f"wheels/{pin.replace('==', '-')}-py3-none-any.whl": sha(pin) for pin in wheels}
     sums |= {
@@ -180,10 +180,12 @@ def catalogue(bundle: dict[str, Any] | None = None, **more: Any) -> Catalogue:
                     "sha256": sha("f.sh"),
                 },
             ],
-            "conda": [
-                {"subdir": LINUX, "url": f"{FORGE}/linux-64/python.conda", "sha256": sha("python"), "size": 5},
-                {"subdir": "noarch", "url": f"{FORGE}/noarch/pip.conda", "sha256": sha("pip")},
-            ],
+            "conda": {
+                LINUX: [
+                    {"subdir": LINUX, "url": f"{FORGE}/linux-64/python.conda", "sha256": sha("python"), "size": 5},
+                    {"subdir": "noarch", "url": f"{FORGE}/noarch/pip.conda", "sha256": sha("pip")},
+                ]
+            },
             "manifest": bundle,
             "by_sum": {one["sha256"]: path for path, one in (bundle or {"files": {}})["files"].items()},
             "torch": TABLE,

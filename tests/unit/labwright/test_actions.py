@@ -190,12 +190,12 @@ ON_PAPER = {
 def whole_bundle(folder: Path) -> Path:
     """A bundle that holds all that this repository's own catalogue wants of one."""
     one = real()
-    sums = {f"conda/{row['url'].rsplit('/', 1)[1]}": row["sha256"] for row in one.conda}
+    sums = {f"conda/{row['url'].rsplit('/', 1)[1]}": row["sha256"] for row in one.conda["linux-64"]}
     members = list(sums)
     sums |= {"installers/conda.sh": "0" * 64}
     for stack in one.stacks.values():
         for lock in stack.locks:
-            sums |= {f"wheels/{pin}.whl": found[0] for pin, found in lock.layer.pins()}
+            sums |= {f"wheels/{pin}.whl": found[0] for pin, found in lock.layer.pins}
     for file in one.models["labwright-demo"]["files"]:
         sums[f"models/labwright-demo/{file['path']}"] = file["sha256"]
     manifest = {
@@ -645,7 +645,7 @@ def test_the_bundle_is_made_as_the_first_host_wishes(maker: Path) -> None:
         ),
         *("--mirror-huggingface=https://mirror.example/huggingface", "--mirror-modelscope="),
         *("--python-index=https://mirror.example/simple", "--torch-index=https://t.example/whl"),
-        "--debian-mirror=https://mirror.example/debian",
+        *("--debian-mirror=https://mirror.example/debian", "--tag=cpu"),
     }
     assert told(maker)["netrc"] == ""
 

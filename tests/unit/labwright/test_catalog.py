@@ -30,7 +30,7 @@ def test_the_catalogue_of_this_repository() -> None:
 
 
 def test_every_pin_of_every_lock_has_a_sum() -> None:
-    pins = [pin for stack in real().stacks.values() for one in stack.locks for pin in one.layer.pins()]
+    pins = [pin for stack in real().stacks.values() for one in stack.locks for pin in one.layer.pins]
     assert len(pins) > 100
     assert [name for name, sums in pins if not sums or name.count("==") != 1] == []
 
@@ -46,8 +46,10 @@ def test_every_model_says_what_the_plan_chooses_by_and_its_files_have_places() -
 
 
 def test_conda_packages_and_the_base_have_sums_and_addresses() -> None:
-    assert {"python", "pip"} <= {row["name"] for row in real().conda}
-    assert all(len(row["sha256"]) == 64 and f"/{row['subdir']}/" in row["url"] for row in real().conda)
+    assert set(real().conda) == {"linux-64", "win-64"}
+    for packages in real().conda.values():
+        assert {"python", "pip"} <= {row["name"] for row in packages}
+        assert all(len(row["sha256"]) == 64 and f"/{row['subdir']}/" in row["url"] for row in packages)
     assert ("miniforge3", "linux-64") in [(row["name"], row["platform"]) for row in real().installers]
 
 
@@ -65,6 +67,7 @@ def test_the_torch_table_is_whole() -> None:
 
 # --- a small one -----------------------------------------------------------------------------------------------------
 
+CHECKED = ("models", "installers", "torch", "wheels", "gpus", "conda", "mirrors")
 SMALL: dict[str, str] = {
     "stacks/one/stack.yml": "name: one\nwhy: a test\npython: 3.11\nplatforms: [linux-64]\ntransformers: 4.33.3\n"
     "torch: '>=2.0'\nlayers:\n"
@@ -72,7 +75,12 @@ SMALL: dict[str, str] = {
     "stacks/one/torch.txt": layer("torch", "torch==2.0").requirements,
     "stacks/one/fastchat.txt": layer("fastchat", "fschat==0.2").requirements,
     "stacks/notes/README": "no stack",
-    "stacks/chatglm2/conda-linux-64.yml": "packages:\n  - {name: python}\n",
+    "conda/conda-lock.yml": "package:\n"
+    "  - {platform: linux-64, url: u/pip, hash: {sha256: b}}\n"
+    "  - {platform: linux-64, url: u/python, hash: {sha256: a}}\n"
+    "  - {platform: win-64, url: u/pip, hash: {sha256: b}}\n",
+    "catalog/conda.yml": "packages:\n  - {name: python, url: u/python, sha256: a, depends: []}\n"
+    "  - {name: pip, url: u/pip, sha256: b, depends: [python >=3.10, __unix]}\n",
     "agents/stack.yml": "name: agents\npython: '3.11'\nplatforms: [linux-64]\nlayers: []\n",
     "catalog/models.yml": "- {name: demo}\n",
     "catalog/installers.yml": "- {name: x}\n",
@@ -86,10 +94,7 @@ SMALL: dict[str, str] = {
     "  - {name: torchvision, version: '0.25.0', tag: cpu, platform: linux-64, python: '3.11'}\n",
     "catalog/gpus.yml": "gpus: [{compute_capability: '8.6', names: [GeForce RTX 3090, RTX A4000]}]\n",
     "catalog/mirrors.yml": "- {name: here, mirrors: {python: {address: 'https://x/simple'}}}\n",
-    **{
-        f"catalog/schema/{name}.schema.json": "{}"
-        for name in ("models", "installers", "torch", "wheels", "gpus", "mirrors")
-    },
+    **{f"catalog/schema/{name}.schema.json": "{}" for name in CHECKED},
 }
 
 
@@ -108,11 +113,12 @@ def test_a_made_up_catalogue(tmp_path: Path) -> None:
     one = found.stacks["one"]
     assert (one.python, one.why, one.torch, one.transformers) == ("3.11", "a test", ">=2.0", "4.33.3")
     assert [(lock.tag, lock.platform) for lock in one.locks] == [("cpu", "linux-64"), ("", "linux-64")]
-    assert one.locks[0].layer.pins() == [("torch==2.0", [sha("torch==2.0")])]
+    assert one.locks[0].layer.pins == [("torch==2.0", [sha("torch==2.0")])]
     assert one.locked == {("linux-64", "2.0+cpu")}
     assert found.models == {"demo": {"name": "demo"}}
     assert found.installers == [{"name": "x"}]
-    assert found.conda == [{"name": "python"}]
+    names = {platform: [row["name"] for row in packages] for platform, packages in found.conda.items()}
+    assert names == {"linux-64": ["python", "pip"], "win-64": ["pip"]}
     assert found.torch.wheels == {("2.10.0", "cpu", "linux-64", "3.11")}
     assert found.torch.architectures == {("2.10.0", "cu126"): {50, 90}}
     assert found.torch.floors[12].drivers == {"linux-64": "525.60.13", "win-64": None}
@@ -120,6 +126,29 @@ def test_a_made_up_catalogue(tmp_path: Path) -> None:
     assert found.torch.disk_mib == {"cpu": 10, "cuda": 20}
     assert found.mirrors == {"here": {"python": "https://x/simple"}}
     assert found.gpus.names == {"geforce rtx 3090": "8.6", "rtx a4000": "8.6"}
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (
+            "url: u/python, hash: {sha256: b}",
+            r"u/python with sha256 b; expected the sum in env/catalog/conda\.yml \(a\)",
+        ),
+        ("url: u/other, hash: {sha256: a}", r"u/other with sha256 a; expected .* \(it has none\)"),
+        ("url: u/python", r"is not what conda-lock writes \(KeyError\('hash'\)\)"),
+    ],
+)
+def test_a_locked_conda_package_must_be_the_one_of_the_catalogue(tmp_path: Path, line: str, sentence: str) -> None:
+    texts = {"conda-lock": f"package:\n  - {{platform: linux-64, {line}}}\n"}
+    with pytest.raises(Problem, match=rf"^LW-CAT-004: \S+/conda-lock\.yml:? {sentence}"):
+        catalog.load(small(tmp_path, **texts), None)
+
+
+def test_order_puts_dependencies_first_and_survives_a_circle() -> None:
+    needs = {"pip": ["python", "wheel"], "wheel": ["python"], "python": ["zlib", "__glibc"], "zlib": []}
+    assert catalog.in_order(needs) == ["zlib", "python", "wheel", "pip"]
+    assert sorted(catalog.in_order({"a": ["b"], "b": ["a"], "c": ["c"]})) == ["a", "b", "c"]
 
 
 def test_with_a_bundle_its_files_are_known_by_their_sums(tmp_path: Path) -> None:
@@ -173,7 +202,7 @@ def test_a_card_is_known_by_the_words_that_its_name_begins_with(product: str, ex
 @pytest.fixture
 def env(tmp_path: Path) -> Path:
     """A copy of this repository's own catalogue, to be damaged."""
-    for name in ("catalog", "stacks", "agents"):
+    for name in ("catalog", "conda", "stacks", "agents"):
         shutil.copytree(ROOT / "env" / name, tmp_path / "env" / name)
     return tmp_path / "env"
 
@@ -301,12 +330,12 @@ def test_pins_with_markers_several_sums_and_comments() -> None:
         f"xet==1 ; platform_machine == 'x86_64' \\\n    --hash=sha256:{'a' * 64} \\\n    --hash=sha256:{'b' * 64}\n"
         f"zope==5 --hash=sha256:{'c' * 64}\n",
     )
-    assert lock.pins() == [("xet==1", ["a" * 64, "b" * 64]), ("zope==5", ["c" * 64])]
+    assert lock.pins == [("xet==1", ["a" * 64, "b" * 64]), ("zope==5", ["c" * 64])]
 
 
 def test_the_digest_is_that_of_the_pins_not_of_the_comments() -> None:
     first = layer("x", "a==1", "b==2")
     same = Layer("y", "# other words\n\n" + first.requirements)
-    assert same.digest() == first.digest()
-    assert layer("x", "a==1", "b==3").digest() != first.digest()
-    assert Layer("x", first.requirements.replace(sha("a==1"), "0" * 64)).digest() != first.digest()
+    assert same.digest == first.digest
+    assert layer("x", "a==1", "b==3").digest != first.digest
+    assert Layer("x", first.requirements.replace(sha("a==1"), "0" * 64)).digest != first.digest

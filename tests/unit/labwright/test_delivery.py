@@ -310,7 +310,7 @@ def test_the_real_catalogue_is_brought_without_a_bundle() -> None:
     found = delivery.spell_out(fleet[0], whole["hosts"]["c1"], whole, real())
     assert [kind(request) for request in found["whole"]] == ["frontend"]
     conda = found["whole"][0]["layers"][0]["conda"]
-    assert {file["url"] for file in conda} == {row["url"] for row in real().conda}
+    assert {file["url"] for file in conda} == {row["url"] for row in real().conda["linux-64"]}
     assert found["conda"]["installer"]["url"].startswith("https://github.com/conda-forge/miniforge/")
 
 

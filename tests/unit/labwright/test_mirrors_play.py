@@ -87,13 +87,13 @@ def play(site: Path, book: Path, **more: Any) -> tuple[int, str]:
 def test_the_probe_names_what_is_lacking(site: tuple[Path, Loopback]) -> None:
     folder, server = site
     one = real()
-    names = [str(row["url"]).rsplit("/", 1)[1] for row in one.conda]
-    for row, name in zip(one.conda, names, strict=True):
+    names = [str(row["url"]).rsplit("/", 1)[1] for row in one.conda["linux-64"]]
+    for row, name in zip(one.conda["linux-64"], names, strict=True):
         server.answers[f"/conda-forge/{row['subdir']}/{name}"] = behind(f"lab:{HUSH}", Reply(b"", length=row["size"]))
     installer = next(row for row in one.installers if (row["name"], row["platform"]) == ("miniforge3", "linux-64"))
     server.answers[f"/miniforge/{installer['filename']}"] = behind(f"lab:{HUSH}", Reply())
     for lock in (lock for stack in one.stacks.values() for lock in stack.locks):
-        for pin, (first, *_sums) in lock.layer.pins():
+        for pin, (first, *_sums) in lock.layer.pins:
             name = pin.partition("==")[0]
             page = f'<a href="x-{first}#sha256={first}">x</a>'
             for path in (f"/simple/{name}/", f"/whl/{lock.tag or 'cpu'}/{name}/"):
@@ -105,7 +105,7 @@ def test_the_probe_names_what_is_lacking(site: tuple[Path, Loopback]) -> None:
     status, said = play(folder, ROOT / "playbooks" / "mirrors.yml")
     assert status == 0, said[-3000:]
     assert "LACKING" not in said
-    gone = one.conda[0]
+    gone = one.conda["linux-64"][0]
     del server.answers[f"/conda-forge/{gone['subdir']}/{names[0]}"]
     status, said = play(folder, ROOT / "playbooks" / "mirrors.yml")
     assert status != 0

@@ -102,6 +102,10 @@ def test_a_host_needs_what_its_groups_need() -> None:
         "hub": ["hub"],
         "docker": [],
     }
+    narrow = host("w1", "workers", lab_bundle_url="", lab_models=["demo"], lab_stack="newer", lab_mirrors=SET)
+    assert wants(needs.of_host(narrow, catalogue()))["torch"] == ["newer.torch-cu126"]
+    slow = host("w1", "workers", lab_bundle_url="", lab_device="cpu", lab_mirrors=SET)
+    assert wants(needs.of_host(slow, catalogue()))["torch"] == ["chatglm2.torch-cpu"]
     agent = host("a1", "agents", lab_bundle_url="")
     assert wants(needs.of_host(agent, catalogue())) == {"installers": ["conda"], "conda_forge": ["python"]}
 
@@ -135,7 +139,8 @@ def test_a_host_that_fetches_nothing_asks_nothing(
 
 
 def test_the_bundle_needs_all_locks_and_its_models() -> None:
-    one = host("w1", "workers", lab_mirrors=SET, lab_bundle_models=["hub", "demo", "empty", "none"])
+    wishes = {"lab_bundle_models": ["hub", "demo", "empty", "none"], "lab_bundle_tags": ["cu126", "cpu"]}
+    one = host("w1", "workers", lab_mirrors=SET, **wishes)
     found = wants(needs.of_bundle(one, catalogue()))
     assert list(found) == ["installers", "conda_forge", "python", "torch", "hub", "debian"]
     assert {one.split(".")[0] for one in found["python"]} == {"chatglm2", "newer", "frontend", "agents"}
@@ -164,12 +169,18 @@ def test_files_of_models_at_both_hubs_and_without_a_sum_only_where_they_are_pinn
 
 
 def test_the_real_locks_make_questions() -> None:
-    one = host("w1", "workers", lab_mirrors={"profile": "china"}, lab_bundle_models=["chatglm2-6b"])
+    wishes = {
+        "lab_mirrors": {"profile": "china"},
+        "lab_bundle_models": ["chatglm2-6b"],
+        "lab_bundle_tags": ["cu126", "cpu"],
+    }
+    one = host("w1", "workers", **wishes)
     found = {row["name"]: row for row in needs.of_bundle(one, real())}
     pins = [pin for row in ("python", "torch") for want in found[row]["wants"] for pin, _sums in want["pins"]]
-    linux = [lock for stack in real().stacks.values() for lock in stack.locks if lock.platform in ("", "linux-64")]
-    assert len(pins) == sum(len(lock.layer.pins()) for lock in linux)
-    assert len(found["conda_forge"]["wants"][0]["files"]) == len(real().conda)
+    stacks = [stack for name, stack in real().stacks.items() if name != "web"]
+    linux = [lock for stack in stacks for lock in stack.locks if lock.platform == "linux-64"]
+    assert len(pins) == sum(len(lock.layer.pins) for lock in linux if lock.tag in ("", "cu126", "cpu"))
+    assert len(found["conda_forge"]["wants"][0]["files"]) == len(real().conda["linux-64"])
     assert found["installers"]["probe"].startswith("https://mirrors.tuna.tsinghua.edu.cn/github-release/")
     assert "{" not in found["installers"]["probe"]
     assert len(found["hub"]["wants"][0]["files"]) == len(real().models["chatglm2-6b"]["files"])

@@ -1349,4 +1349,4 @@ def test_a_plan_depends_on_no_file_of_this_machine(tmp_path: Path, monkeypatch: 
     first = written(lab(ALL_IN_ONE))
     monkeypatch.chdir(tmp_path)
     assert written(lab(ALL_IN_ONE)) == first
-    assert TORCH.pins()
+    assert TORCH.pins
