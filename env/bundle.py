@@ -2,6 +2,7 @@
 
 `env/bundle.py make --out DIR` brings DIR up to date and prints whether that changed it. `env/bundle.py verify DIR` only
 reads. Conda comes from conda-forge or from the kit (env/kit), in the same format; the manifest says from which.
+Passwords of mirrors come from the netrc file that pip reads too ($NETRC, else ~/.netrc), never from the command line.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -20,7 +22,8 @@ ENV = Path(__file__).resolve().parent
 ROOT = ENV.parent
 sys.path.insert(0, str(ROOT / "plugins/module_utils"))
 
-from kit import conda_kit, forge, locks, manifest, models, tools, wheels  # noqa: E402
+from hostkit import login  # noqa: E402
+from kit import conda_kit, fetch, forge, locks, manifest, models, tools, wheels  # noqa: E402
 from kit.conda_kit import CondaPart  # noqa: E402
 from kit.files import digests_of  # noqa: E402
 from kit.problem import Problem  # noqa: E402
@@ -98,6 +101,9 @@ def alone(cache: Path) -> Iterator[None]:
 def make(options: argparse.Namespace) -> int:
     """Bring the bundle up to date; print source, how and changed."""
     cache = tools.cache_folder()
+    login.use(fetch.logins())
+    if options.python_index:
+        os.environ["PIP_INDEX_URL"] = options.python_index  # for every pip that is run from here
     with alone(cache):
         result = made(options, cache)
     if options.json:
@@ -119,7 +125,8 @@ def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
         locks.read_locks(lock_files, SERIES), out / "wheels", cache, SERIES, options.torch_index or wheels.TORCH_INDEX
     )
     catalogue = models.read_catalogue(ENV / "catalog/models.yml")
-    found |= models.collect(catalogue, options.model, ROOT, cache, options.mirror_huggingface)
+    hubs = {models.HUGGING_FACE: options.mirror_huggingface, models.MODELSCOPE: options.mirror_modelscope}
+    found |= models.collect(catalogue, options.model, ROOT, cache, hubs)
     for name, (path, digest) in found.items():
         sources[name], digests[name] = path, digest
     conda = {"installer": part.installer, "environment": part.environment, "series": SERIES}
@@ -168,7 +175,11 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--mirror-conda-forge", default="", metavar="URL", help=f"instead of {forge.CONDA_FORGE}")
     one.add_argument("--mirror-huggingface", default="", metavar="URL", help=f"instead of {models.HUGGING_FACE}")
-    one.add_argument("--mirror-miniforge", default="", metavar="URL", help=f"instead of {forge.MINIFORGE}")
+    one.add_argument("--mirror-modelscope", default="", metavar="URL", help=f"instead of {models.MODELSCOPE}")
+    one.add_argument(
+        "--mirror-miniforge", default="", metavar="URL", help="the folder that has Miniforge's installer ({version})"
+    )
+    one.add_argument("--python-index", default="", metavar="URL", help="instead of pip's own")
     one.add_argument("--torch-index", default="", metavar="URL", help=f"instead of {wheels.TORCH_INDEX}")
     one.add_argument("--debian-mirror", default="", metavar="URL", help="for --python build; default: apt's own")
     one.add_argument("--timeout", type=float, default=5, help="seconds to wait for conda-forge's first answer (auto)")
@@ -186,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(options.run(options))
     except Problem as problem:
-        print(problem, file=sys.stderr)
+        print(login.hide(str(problem)), file=sys.stderr)
     except OSError as error:
         print(
             f"LW-BUNDLE-009: {error}. Is there room on the disk, and may this user write there?",

@@ -38,14 +38,18 @@ INDEX_KEYS = (
 
 @dataclass(frozen=True)
 class Mirrors:
-    """Addresses to use instead of the well-known ones; empty means the well-known one."""
+    """Addresses to use instead of the well-known ones; empty means the well-known one. Miniforge's is the folder of the
+    installer; `{version}` in it stands for the release."""
 
     conda_forge: str = ""
     miniforge: str = ""
 
     def apply(self, url: str) -> str:
         """Return the address to fetch `url` from."""
-        return mirrored(mirrored(url, CONDA_FORGE, self.conda_forge), MINIFORGE, self.miniforge)
+        if self.miniforge and url.startswith(MINIFORGE):
+            version, name = url.rsplit("/", 2)[1:]
+            return f"{self.miniforge.replace('{version}', version).rstrip('/')}/{name}"
+        return mirrored(url, CONDA_FORGE, self.conda_forge)
 
 
 def read_lock(env: Path) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from kit.files import digest_of
 from kit.problem import Problem
 
 HUGGING_FACE = "https://huggingface.co/"
+MODELSCOPE = "https://www.modelscope.cn/"
+NONE: Mapping[str, str] = {}
 Found = dict[str, tuple[Path, str]]
 
 
@@ -41,32 +43,40 @@ def from_repository(entry: dict[str, Any], root: Path) -> Found:
     return found
 
 
-def addresses(entry: dict[str, Any], file: dict[str, Any], mirror: str = "") -> list[str]:
+def addresses(entry: dict[str, Any], file: dict[str, Any], mirrors: Mapping[str, str] = NONE) -> list[str]:
     """Return the addresses of a hub model's file: its own `url`, else each source's `files_url` with the path in it.
 
-    A file without a known sum may only come from a source that pins the revision.
+    A file without a known sum may only come from a source that pins the revision. `mirrors` maps a hub to the address
+    that stands for it; those that have one come first.
     """
     if "url" in file:
         return [str(file["url"])]
     forms = [str(s["files_url"]) for s in entry.get("sources", []) if isinstance(s, dict) and "files_url" in s]
     usable = [form for form in forms if file.get("sha256") or "{revision}" in form]
     filled = [form.format(path=file["path"], revision=entry.get("revision", "main")) for form in usable]
-    return [mirrored(url, HUGGING_FACE, mirror) for url in filled]
+    filled.sort(key=lambda url: not any(url.startswith(hub) for hub, mirror in mirrors.items() if mirror))
+    for hub, mirror in mirrors.items():
+        filled = [mirrored(url, hub, mirror) for url in filled]
+    return filled
 
 
-def from_hub(entry: dict[str, Any], cache: Path, mirror: str) -> Found:
+def from_hub(entry: dict[str, Any], cache: Path, mirrors: Mapping[str, str]) -> Found:
     """Return the files of a hub model, fetched into the cache and checked by the sums that the catalogue has."""
     found: Found = {}
     for file in entry.get("files", []):
         target = cache / "models" / str(entry["name"]) / str(file["path"])
         # Without a known sum the file counts as it stands at the pinned revision; the manifest gets its own sum.
-        path = fetch(addresses(entry, file, mirror), target, file.get("sha256", ""))
+        path = fetch(addresses(entry, file, mirrors), target, file.get("sha256", ""))
         found[f"models/{entry['name']}/{file['path']}"] = (path, file.get("sha256") or digest_of(path))
     return found
 
 
 def collect(
-    entries: Iterable[dict[str, Any]], named: Sequence[str], root: Path, cache: Path, mirror: str = ""
+    entries: Iterable[dict[str, Any]],
+    named: Sequence[str],
+    root: Path,
+    cache: Path,
+    mirrors: Mapping[str, str] = NONE,
 ) -> Found:
     """Return bundle path → (file, sha256): every model of the repository, and the hub models that were named."""
     entries = list(entries)
@@ -81,5 +91,5 @@ def collect(
         if entry.get("bundled"):
             found |= from_repository(entry, root)
         elif entry["name"] in named:
-            found |= from_hub(entry, cache, mirror)
+            found |= from_hub(entry, cache, mirrors)
     return found

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from kit.fetch import answers
 from kit.files import text_digest
 from kit.problem import Problem
 
@@ -27,7 +28,14 @@ def run_pip(pip: Sequence[str | Path], arguments: Iterable[str | Path]) -> subpr
 def last_words(said: subprocess.CompletedProcess[str]) -> str:
     """Return pip's error lines as one line."""
     lines = [line.removeprefix("ERROR: ") for line in said.stderr.splitlines() if line.startswith("ERROR: ")]
+    lines += refused(os.environ.get("PIP_INDEX_URL", "")) if lines else []
     return " ".join(lines) or said.stderr.strip()[-500:] or f"exit status {said.returncode}"
+
+
+def refused(index: str) -> list[str]:
+    """Return a sentence when an index wants a login that it did not get: pip only says that it found nothing."""
+    reason = answers(f"{index.rstrip('/')}/pip/", 10) if index else ""
+    return [f"{index}: {reason}."] if reason.startswith("401") else []
 
 
 def target_options(series: str) -> list[str]:

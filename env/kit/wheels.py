@@ -45,6 +45,7 @@ def fetch(pins: list[Pin], folder: Path, python: Path, series: str, torch_index:
                         (f"{error} Then {other}", f"the machine's index and {torch_index}") if other else ("", "")
                     )
             if error:
+                error = " ".join([error, *tools.refused(torch_index if group is not usual else "")])
                 raise Problem(
                     f"LW-BUNDLE-022: a wheel could not be fetched from {tried}: {error} "
                     "Look at `pip config list`; a mirror of PyTorch's index is set with --torch-index URL."

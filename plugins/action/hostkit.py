@@ -7,7 +7,8 @@
 
 The program travels with each request (a zip of some 20 kB on standard input), so nothing must be installed first, no
 version can be stale, and a request with a secret in it never stands in a command line or in the host's log.
-Check mode and diff are answered by the program itself.
+Check mode and diff are answered by the program itself. Logins of mirrors (``lab_mirror_credentials``) are put beside a
+request that fetches at the last moment, so they are in no task's arguments; what comes back is cleared of them.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import base64
 import io
 import json
 import zipfile
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -33,6 +35,7 @@ BOOT = (
     "sys.dont_write_bytecode = True; sys.path.insert(0, archive); "
     "from hostkit.__main__ import main; sys.exit(main([]))"
 )
+FETCHING = ("take", "env", "model", "mirrors")  # verbs
 
 
 @cache
@@ -63,6 +66,14 @@ class ActionModule(ActionBase):
             return {"failed": True, "msg": f"LW-HOSTKIT-005: wrong arguments of hostkit: {words}."}
         check = bool(self._task.check_mode)
         request = {"verb": arguments["verb"], "check": check, "request": arguments["request"]}
+        try:
+            logins = self.logins(variables) if arguments["verb"] in FETCHING else {}
+        except (AttributeError, LookupError, TypeError):
+            words = "lab_mirror_credentials is not of the form in docs/reference/inventory.md (it is not shown)"
+            return {"failed": True, "msg": f"LW-HOSTKIT-007: {words}. Mend it in the vault."}
+        text = json.dumps(request)
+        if any(f"//{host}" in text for host in logins):  # a host that fetches from none of them gets none
+            request["logins"] = logins
         stdin = base64.b64encode(archive()).decode("ascii") + "\n" + json.dumps(request)
         python = arguments.get("python") or variables["ansible_facts"].get("discovered_interpreter_python")
         python = python or variables.get("ansible_python_interpreter") or "python3"
@@ -76,18 +87,29 @@ class ActionModule(ActionBase):
             )
         finally:
             self._task.check_mode = check
-        return result_of(answer)
+        return result_of(answer, [login["password"] for login in logins.values()])
+
+    def logins(self, variables: dict[str, Any]) -> dict[str, dict[str, str]]:
+        """The logins of mirrors, as plain text."""
+        given = variables.get("lab_mirror_credentials") or {}
+        if variables.get("inventory_hostname") == "localhost" and not given:  # it is no host of the lab: the first's
+            hosts = [variables["hostvars"][host] for host in variables["groups"]["all"][:1]]
+            given = next((host.get("lab_mirror_credentials") for host in hosts), None) or {}
+        found = self._templar.template(given) if given else {}
+        return {str(host): {key: str(row[key]) for key in ("user", "password")} for host, row in found.items()}
 
 
-def result_of(answer: dict[str, Any]) -> dict[str, Any]:
-    """A task's result out of the module's answer: the program's JSON, or why there is none."""
+def result_of(answer: dict[str, Any], secrets: Iterable[str] = ()) -> dict[str, Any]:
+    """A task's result out of the module's answer: the program's JSON, or why there is none, without the secrets."""
     if answer.get("unreachable"):
         return answer
     try:
         said = json.loads(str(answer.get("stdout", "")).strip().splitlines()[-1])
         failed = bool(said["failed"])
     except (ValueError, LookupError, TypeError):
-        words = answer.get("stderr") or answer.get("msg") or answer.get("module_stderr") or "no words"
+        words = str(answer.get("stderr") or answer.get("msg") or answer.get("module_stderr") or "no words")
+        for secret in secrets:
+            words = words.replace(secret, "***")
         return {"failed": True, "msg": f"LW-HOSTKIT-006: hostkit did not answer on this host: {words}"}
     if failed:
         return {"failed": True, "changed": False, "code": said["code"], "msg": said["message"]}

@@ -8,13 +8,19 @@
 | read | this host's part of the plan, spelt out for the roles |
 | leftovers | what a removal needs to know, without a plan |
 | verdict | all hosts' answers (the variable `name`) in one file; fails when one is not good |
+| bundle | brings the bundle up to date with env/bundle.py, as the inventory's first host wishes |
+| needs | what this host, or localhost for the bundle, needs of the mirrors: a request for hostkit's verb `mirrors` |
+| mirrors | all answers to that (the variable `name`) as a table; fails when something is lacking |
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,12 +30,14 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+from hostkit import login
 from hostkit.result import Problem
-from labwright import catalog, delivery, hardware, inventory, plan, report, verdict, wishes
+from labwright import catalog, delivery, hardware, inventory, mirrors, needs, plan, report, verdict, wishes
 from labwright.planned import Fleet
 from labwright.words import LANGUAGES, Finding, Refused, finding
 
 ROOT = Path(__file__).resolve().parents[2]
+MAKER = ROOT / "env" / "bundle.py"
 
 
 class ActionModule(ActionBase):
@@ -48,6 +56,9 @@ class ActionModule(ActionBase):
             "read": self.read,
             "leftovers": self.leftovers,
             "verdict": self.verdict,
+            "bundle": self.bring,
+            "needs": self.needs,
+            "mirrors": self.mirrors,
         }
         do = self._task.args.get("do")
         if do not in jobs:
@@ -224,6 +235,77 @@ class ActionModule(ActionBase):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(verdict.as_json(whole), encoding="utf-8")
         return {"changed": False, "failed": not whole["ok"], "msg": verdict.as_lines(whole), "path": str(path)}
+
+    def first(self, task_vars: dict[str, Any]) -> wishes.Host:
+        """The wishes that count for what is done here: the inventory's first host's, as localhost is none of them."""
+        name = next((host for host in task_vars["groups"]["all"] if host != "localhost"), "localhost")
+        given = self.variables(name, task_vars)
+        if wrong := wishes.problems(name, given, {}):
+            raise wrong[0]
+        return wishes.host_of(name, [], given)
+
+    def bring(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The bundle. Logins of mirrors reach its maker in a private file, never on a command line."""
+        if self._task.check_mode:
+            return {"skipped": True, "changed": False, "msg": "a bundle is not made in check mode"}
+        host = self.first(task_vars)
+        profiles = catalog.load(ROOT / "env", None).mirrors
+        argv = [sys.executable, str(MAKER), "make", "--json", *bundle_options(host, profiles)]
+        given = task_vars["hostvars"][host.name].get("lab_mirror_credentials") or {}
+        login.use({str(one): {key: str(row[key]) for key in ("user", "password")} for one, row in given.items()})
+        with tempfile.TemporaryDirectory() as folder:
+            private = {"NETRC": login.write_netrc(Path(folder))} if login.LOGINS else {}
+            done = subprocess.run(argv, env={**os.environ, **private}, capture_output=True, text=True, check=False)
+        said = login.hide(done.stderr.strip())
+        login.use({})
+        if done.returncode:
+            found = re.search(r"\bLW-[A-Z]+-[0-9]{3}\b", said)
+            words = f"LW-CONTROL-011: env/bundle.py ended with {done.returncode}: {said[-500:]}. Please report it."
+            code, words = (found[0], said) if found else ("LW-CONTROL-011", words)
+            return {"failed": True, "changed": False, "code": code, "msg": words}
+        made = json.loads(done.stdout)
+        return {"changed": made["changed"], "msg": made["how"], "folder": made["folder"]}
+
+    def needs(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What is needed of the mirrors, from here or from one host."""
+        name = task_vars["inventory_hostname"]
+        catalogue = catalog.load(ROOT / "env", None)
+        if name == "localhost":
+            found = needs.of_bundle(self.first(task_vars), catalogue)
+        else:
+            found = needs.of_host(self.host(name, task_vars), catalogue)
+        return {"changed": False, "request": {"mirrors": found, "timeout_s": float(self._task.args["timeout_s"])}}
+
+    def mirrors(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The table, and whether anything is lacking."""
+        view = task_vars["hostvars"]
+        answers = {host: view[host].get(self._task.args["name"]) for host in ["localhost", *task_vars["groups"]["all"]]}
+        asked = {host: one for host, one in answers.items() if one and not one.get("skipped")}
+        whole = verdict.of("", asked)
+        Display().display(verdict.as_table(whole))
+        said = f"{whole['passed']} answers are good, {whole['failed']} are not"
+        return {"changed": False, "failed": bool(whole["failed"]), "msg": said}
+
+
+def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """What env/bundle.py is told: nothing in it is secret."""
+    found = mirrors.resolve(host.wishes["lab_mirrors"], profiles)
+    out = Path(host.wishes["lab_bundle_dir"] or ROOT / ".cache" / "bundle").resolve()
+    options = {
+        "out": str(out),
+        "source": host.wishes["lab_bundle_source"],
+        "python": host.wishes["lab_bundle_python"],
+        "mirror-conda-forge": found.get("conda_forge", ""),
+        "mirror-miniforge": found.get("installers", ""),
+        "mirror-huggingface": found.get("huggingface", ""),
+        "mirror-modelscope": found.get("modelscope", ""),
+        "python-index": found.get("python", ""),
+        "torch-index": found.get("torch", ""),
+        "debian-mirror": found.get("debian", ""),
+    }
+    tags = [f"--tag={tag}" for tag in host.wishes["lab_bundle_tags"]]
+    models = [f"--model={name}" for name in host.wishes["lab_bundle_models"]]
+    return [*(f"--{name}={value}" for name, value in options.items()), *tags, *models]
 
 
 def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:

@@ -6,6 +6,7 @@ import functools
 import hashlib
 import http.server
 import json
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from kit import forge
-from kit.fetch import answers, fetch, mirrored
+from hostkit import login
+from kit import forge, tools
+from kit.fetch import answers, fetch, logins, mirrored
 from kit.problem import Problem
+from unit.hostkit.loopback import Loopback, Reply, behind, serving
 
 ENV = Path(__file__).resolve().parents[2] / "env"
 
@@ -61,7 +64,7 @@ def world(server: tuple[str, Path]) -> tuple[dict[str, Any], list[dict[str, Any]
         packages.append({"name": name, "url": forge.CONDA_FORGE + file, **facts})
     file = "25.1-0/Miniforge3-25.1-0-Linux-x86_64.sh"
     installer = {"url": forge.MINIFORGE + file, "version": "25.1-0", "sha256": put(folder, f"mini/{file}", b"#!")}
-    return installer, packages, forge.Mirrors(f"{base}/forge/", f"{base}/mini"), folder
+    return installer, packages, forge.Mirrors(f"{base}/forge/", f"{base}/mini/{{version}}"), folder
 
 
 def test_installer_and_packages_come_from_the_mirrors(world: Any, tmp_path: Path) -> None:
@@ -138,3 +141,54 @@ def test_the_catalogue_has_the_installer() -> None:
 def test_a_lock_that_is_not_there_is_a_problem_of_the_bundle(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"LW-CAT-001: .*conda\.yml cannot be read"):
         forge.read_lock(tmp_path)
+
+
+# --- logins -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _no_logins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(login, "LOGINS", {})
+
+
+@pytest.fixture
+def guarded() -> Iterator[Loopback]:
+    with serving() as server:
+        server.answers["/x"] = behind("lab:geheim", Reply(b"x"))
+        yield server
+
+
+@pytest.mark.usefixtures("_no_logins")
+def test_logins_come_from_the_netrc_file(guarded: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest = hashlib.sha256(b"x").hexdigest()
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert logins() == {}
+    with pytest.raises(Problem, match=r"LW-BUNDLE-030: .*401, it wants a login: set lab_mirror_credentials for 127"):
+        fetch([f"{guarded.url}/x"], tmp_path / "x", digest)
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login lab password geheim\ndefault login a password b\n")
+    assert set(logins()) == {"127.0.0.1"}
+    login.use(logins())
+    assert answers(f"{guarded.url}/x", 5) == ""
+    assert fetch([f"{guarded.url}/x"], tmp_path / "x", digest).read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("text", ["machine", "geheim is the password"])
+def test_a_netrc_file_that_is_none_is_a_sentence_without_its_text(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text(text)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(Problem, match="LW-BUNDLE-031: ") as found:
+        logins()
+    assert "geheim" not in str(found.value)
+
+
+def test_an_index_that_wants_a_login_is_named_when_pip_found_nothing(
+    guarded: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded.answers["/simple/pip/"] = Reply(status=401)
+    assert "401, it wants a login" in tools.refused(f"{guarded.url}/simple/")[0]
+    assert tools.refused(f"{guarded.url}/other") == tools.refused("") == []
+    monkeypatch.setenv("PIP_INDEX_URL", f"{guarded.url}/simple")
+    said = subprocess.CompletedProcess([], 1, "", "ERROR: No matching distribution\n")
+    assert tools.last_words(said).startswith("No matching distribution http://127.0.0.1")

@@ -65,6 +65,19 @@ def test_addresses_come_from_the_sources_with_revision_and_path() -> None:
     assert models.addresses(entry, {"path": "a/b.bin", "sha256": "1"}) == [hub, other]
     # What has no sum comes from where the revision is pinned, or not at all.
     assert models.addresses(entry, {"path": "a/b.bin"}) == [hub]
-    assert models.addresses(entry, {"path": "a/b.bin"}, "http://mirror/hf") == [
+    assert models.addresses(entry, {"path": "a/b.bin"}, {models.HUGGING_FACE: "http://mirror/hf"}) == [
         "http://mirror/hf/m/resolve/abc/a/b.bin"
+    ]
+
+
+def test_a_hub_that_has_a_mirror_is_asked_first() -> None:
+    forms = [
+        "https://huggingface.co/m/resolve/{revision}/{path}",
+        "https://www.modelscope.cn/models/z/resolve/master/{path}",
+    ]
+    entry = {"revision": "abc", "sources": [{"files_url": form} for form in forms]}
+    mirrors = {models.HUGGING_FACE: "", models.MODELSCOPE: "http://mirror/ms/"}
+    assert models.addresses(entry, {"path": "w", "sha256": "1"}, mirrors) == [
+        "http://mirror/ms/models/z/resolve/master/w",
+        "https://huggingface.co/m/resolve/abc/w",
     ]

@@ -1,6 +1,7 @@
 """Entry point: ``hostkit`` reads a request on standard input, ``hostkit VERB FILE`` reads it from a file.
 
-The request is ``{"verb": …, "check": bool, "request": {…}}`` on standard input, or the inner object alone in a file.
+The request is ``{"verb": …, "check": bool, "request": {…}}`` on standard input, with ``logins`` of servers beside it
+where they are needed, or the inner object alone in a file.
 The answer is one line of JSON; the exit status is 0, 1 for a problem, 2 for a request that cannot be read.
 """
 
@@ -14,7 +15,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from hostkit import VERBS
+from hostkit import VERBS, login
 from hostkit.result import Problem
 
 
@@ -56,10 +57,12 @@ def main(argv: list[str]) -> int:
         else:
             whole = json.load(sys.stdin)
             verb, request, check = whole["verb"], whole["request"], bool(whole.get("check"))
+            login.use(whole.get("logins", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
         print(json.dumps(failure("LW-HOSTKIT-000", f"the request cannot be read: {error}.")))
         return 2
     result = answer(verb, request, check)
+    result["message"] = login.hide(result["message"])  # a program that failed may have repeated what it was told
     print(json.dumps(result, ensure_ascii=True))
     return 1 if result["failed"] else 0
 

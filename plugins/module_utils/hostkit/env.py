@@ -9,6 +9,7 @@ this making), ``prefix``, ``todo``.
 
 from __future__ import annotations
 
+import http.client
 import os
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hostkit import fetch
+from hostkit import fetch, login
 from hostkit.result import Problem, Result
 from hostkit.state import STAMP, Decision, State, decide, drift_of, installed, new_id, pinned
 
@@ -139,7 +140,23 @@ def pip_layer(prefix: Path, layer: dict[str, Any], wheels: list[Path]) -> None:
                 link_or_copy(wheel, links / wheel.name)
             source = ["--no-index", "--find-links", str(links)]
         options = ["--no-deps", "--require-hashes", "--no-input", "--no-cache-dir", "--disable-pip-version-check", "-q"]
-        call([str(python_of(prefix)), "-m", "pip", "install", *options, *source, "-r", str(lock)], "LW-ENV-002")
+        argv = [str(python_of(prefix)), "-m", "pip", "install", *options, *source, "-r", str(lock)]
+        try:
+            call(argv, "LW-ENV-002", **({"NETRC": login.write_netrc(Path(folder))} if login.LOGINS else {}))
+        except Problem as problem:
+            for index in (one for one in source if "://" in one):
+                if refuses(f"{index.rstrip('/')}/{next(iter(pinned(layer['requirements'])), 'pip')}/"):
+                    raise Problem("LW-ENV-004", f"{problem.message}. {fetch.wants_login(index)}") from problem
+            raise
+
+
+def refuses(page: str) -> bool:
+    """Whether a page of an index wants a login that it did not get: pip only says that it found nothing."""
+    try:
+        login.opened(page, fetch.TIMEOUT_S).close()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return getattr(error, "code", None) == 401
+    return False
 
 
 def link_or_copy(source: Path, target: Path) -> None:

@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from hostkit import login
 from hostkit.result import Problem
 
 CHUNK = 1 << 20
@@ -42,42 +43,60 @@ def stored(store: Path, file: dict[str, Any]) -> Path:
 
 
 def fetch(store: Path, file: dict[str, Any]) -> Path:
-    """Bring ``file`` (url, sha256, size in bytes where known) into the store and return its path."""
+    """Bring ``file`` (url, sha256, size where known, ``more`` addresses of the same) into the store; its path."""
     target = stored(store, file)
     if target.is_file() and sha256_of(target) == file["sha256"]:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    causes = []
+    for url in (file["url"], *file.get("more", ())):
+        try:
+            return bring(url, target, str(file["sha256"]))
+        except Problem as problem:
+            causes.append(problem)
+    raise Problem(causes[0].code, " Then: ".join(cause.message for cause in causes)) from causes[0]
+
+
+def bring(url: str, target: Path, sha256: str) -> Path:
+    """The file at one address under its real name, if it is the one with this sum."""
     part = target.with_name(target.name + ".part")
     resumed = part.exists()
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            download(file["url"], part)
+            download(url, part)
             break
         except urllib.error.HTTPError as error:
+            if error.code == 401:
+                raise Problem("LW-FETCH-005", f"{url}: {wants_login(url)}") from error
             if error.code in (403, 404, 410) or attempt == ATTEMPTS:
-                raise Problem(
-                    "LW-FETCH-001", f"{file['url']}: the server answered {error.code} {error.reason}."
-                ) from error
+                raise Problem("LW-FETCH-001", f"{url}: the server answered {error.code} {error.reason}.") from error
         except (OSError, http.client.HTTPException) as error:
             if attempt == ATTEMPTS:
                 raise Problem(
                     "LW-FETCH-002",
-                    f"{file['url']}: {error}. Can this host reach the server? Set lab_bundle_url or lab_mirrors.",
+                    f"{url}: {error}. Can this host reach the server? Set lab_bundle_url or lab_mirrors.",
                 ) from error
         time.sleep(2 ** (attempt - 1))
     found = sha256_of(part)
-    if found != file["sha256"]:
+    if found != sha256:
         part.unlink()
         if resumed:  # the piece that was there may have been bad, as after a loss of power
-            return fetch(store, file)
+            return bring(url, target, sha256)
         raise Problem(
             "LW-FETCH-003",
-            f"{name_of(file)} is not the file that was planned: sha256 {found}, expected {file['sha256']} "
-            f"(from {file['url']}). Nothing of it was kept. Make the bundle again with "
+            f"{target.name} is not the file that was planned: sha256 {found}, expected {sha256} "
+            f"(from {url}). Nothing of it was kept. Make the bundle again with "
             f"`ansible-playbook playbooks/bundle.yml`, or mend the mirror.",
         )
     part.replace(target)
     return target
+
+
+def wants_login(url: str) -> str:
+    """What to do about a server that answered 401."""
+    host = login.host_of(url)
+    found = "refuses the login that is set for it" if login.header(url) else "asks for a login, and none is set for it"
+    return f"{host} {found} (401). Set user and password of {host} in lab_mirror_credentials, from the vault."
 
 
 def download(url: str, part: Path) -> None:
@@ -85,12 +104,12 @@ def download(url: str, part: Path) -> None:
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT_S)
+        response = login.opened(request, TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416:
             raise
         part.unlink()  # longer than the server's file: what is there is of another file
-        response = urllib.request.urlopen(url, timeout=TIMEOUT_S)
+        response = login.opened(url, TIMEOUT_S)
     with response:
         resumed = getattr(response, "status", None) == 206
         with part.open("ab" if resumed else "wb") as out:

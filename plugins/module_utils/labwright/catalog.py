@@ -142,6 +142,7 @@ class Catalogue:
     by_sum: dict[str, str] = field(default_factory=dict)
     torch: TorchTable = field(default_factory=TorchTable)
     gpus: Gpus = field(default_factory=Gpus)
+    mirrors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by profile, as in lab_mirrors
 
 
 def load(env: Path, bundle: Path | None) -> Catalogue:
@@ -149,6 +150,7 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
     folders = [*sorted((env / "stacks").iterdir()), env / "agents"]
     stacks = [stack_of(folder) for folder in folders if (folder / "stack.yml").is_file()]
     manifest = manifest_of(bundle) if bundle else None
+    profiles = checked(env, "mirrors")
     return Catalogue(
         stacks={stack.name: stack for stack in stacks},
         models={entry["name"]: entry for entry in checked(env, "models")},
@@ -158,6 +160,7 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
         by_sum={entry["sha256"]: path for path, entry in (manifest or {"files": {}})["files"].items()},
         torch=torch_of(checked(env, "torch"), checked(env, "wheels")),
         gpus=gpus_of(checked(env, "gpus")),
+        mirrors={row["name"]: {key: one["address"] for key, one in row["mirrors"].items()} for row in profiles},
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
+from labwright import mirrors
 from labwright.catalog import Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
 from labwright.inventory import AGENTS, FRONTEND
@@ -20,6 +21,7 @@ from labwright.words import Finding, Refused, finding
 TORCH_INDEX = "https://download.pytorch.org/whl"
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
 HUGGINGFACE = "https://huggingface.co"
+MODELSCOPE = "https://www.modelscope.cn"
 PLATFORM = "linux-64"  # the only one whose hosts this version can change
 
 
@@ -49,6 +51,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         },
         "whole": everything,
         "models": list(models.values()),
+        "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
         "checks": checks(host, {**entry, "workers": workers}, lab),
@@ -154,9 +157,9 @@ def bundled(host: Host, catalogue: Catalogue, path: str) -> dict[str, Any]:
     }
 
 
-def mirror(host: Host, key: str, usual: str) -> str:
+def mirror(host: Host, catalogue: Catalogue, key: str, usual: str) -> str:
     """A server's address: the inventory's mirror, or the usual one."""
-    return str(host.wishes["lab_mirrors"].get(key, usual)).rstrip("/")
+    return mirrors.resolve(host.wishes["lab_mirrors"], catalogue.mirrors).get(key, usual)
 
 
 def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
@@ -166,9 +169,8 @@ def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
         installer = bundled(host, catalogue, catalogue.manifest["installer"]["path"])
     else:
         row = next(one for one in catalogue.installers if (one["name"], one["platform"]) == ("miniforge3", PLATFORM))
-        url = str(row["url"])
-        if "installers" in host.wishes["lab_mirrors"]:
-            url = f"{mirror(host, 'installers', '')}/{row['filename']}"
+        folder = mirror(host, catalogue, "installers", str(row["url"]).rpartition("/")[0])
+        url = f"{folder.replace('{version}', str(row.get('version', '')))}/{row['filename']}"
         installer = {"url": url, "sha256": row["sha256"], "size": row.get("size", 0), "name": row["filename"]}
     return {"prefix": prefix, "installer": {**installer, "unless": f"{prefix}/.labwright-installer"}}
 
@@ -181,7 +183,7 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
             raise Refused(finding("LW-PLAN-013", python=stack.python, stack=stack.name))
         files = [bundled(host, catalogue, path) for path in members]
     else:
-        base = mirror(host, "conda_forge", CONDA_FORGE)
+        base = mirror(host, catalogue, "conda_forge", CONDA_FORGE)
         files = [
             {
                 "url": f"{base}/{row['subdir']}/{filename}",
@@ -200,7 +202,7 @@ def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[
     """Python packages of one role: from the bundle's wheels, or from an index."""
     request: dict[str, Any] = {"name": layer.role, "digest": layer.digest, "requirements": layer.requirements}
     if catalogue.manifest is None:
-        request["index"] = index_options(host, tag)
+        request["index"] = index_options(host, catalogue, tag)
         return request
     request["wheels"] = []
     for pin, sums in layer.pins:
@@ -211,17 +213,19 @@ def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[
     return request
 
 
-def index_options(host: Host, tag: str) -> list[str]:
+def index_options(host: Host, catalogue: Catalogue, tag: str) -> list[str]:
     """pip's options for the indexes: the configured mirror, and PyTorch's index for its tagged builds."""
-    python = ["--index-url", mirror(host, "python", "")] if "python" in host.wishes["lab_mirrors"] else []
-    return [*python, "--extra-index-url", f"{mirror(host, 'torch', TORCH_INDEX)}/{tag or 'cpu'}"]
+    python = mirror(host, catalogue, "python", "")
+    torch = f"{mirror(host, catalogue, 'torch', TORCH_INDEX)}/{tag or 'cpu'}"
+    return [*(["--index-url", python] if python else []), "--extra-index-url", torch]
 
 
 def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dict[str, Any]:
     """hostkit's request for one model's files; packed to four bits it is another repository."""
     whole = catalogue.models[name]
     packed = quantization == "int4"
-    entry = {**whole, **whole["variants"]["int4"]} if packed else whole
+    # A variant is another repository: the whole model's sources are none of its own.
+    entry = {**whole, "sources": [], **whole["variants"]["int4"]} if packed else whole
     folder = f"{name}-int4" if packed else name
     files = []
     for file in entry["files"]:
@@ -231,12 +235,23 @@ def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dic
         elif "bundled" in entry or not file.get("sha256") or not entry.get("revision"):
             raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"]))
         else:
-            hub = mirror(host, "huggingface", HUGGINGFACE)
-            url = f"{hub}/{entry['repository']}/resolve/{entry['revision']}/{file['path']}"
-            files.append({"url": url, "sha256": file["sha256"], "size": file.get("size", 0), "path": file["path"]})
+            url, *more = hubs(host, catalogue, entry, file["path"])
+            row = {"url": url, "sha256": file["sha256"], "size": file.get("size", 0), "path": file["path"]}
+            files.append({**row, "more": more} if more else row)
     if not files:
         raise Refused(finding("LW-PLAN-007", model=folder, path="*"))
     return {"path": f"{host.wishes['lab_root']}/models/{folder}", "store": host.wishes["lab_store"], "files": files}
+
+
+def hubs(host: Host, catalogue: Catalogue, entry: Mapping[str, Any], path: str) -> list[str]:
+    """Addresses of a model's file, mirrors before the projects' own. ModelScope has branches and no pinned revision;
+    what it gives is refused unless it has the sum."""
+    hub = mirror(host, catalogue, "huggingface", "")
+    pinned = f"{hub or HUGGINGFACE}/{entry['repository']}/resolve/{entry['revision']}/{path}"
+    scope = mirror(host, catalogue, "modelscope", "")
+    forms = [str(one["files_url"]) for one in entry.get("sources", []) if one["name"] == "modelscope"]
+    others = [form.format(path=path).replace(MODELSCOPE, scope, 1) for form in forms if scope]
+    return [pinned, *others] if hub else [*others, pinned]
 
 
 def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -287,6 +302,7 @@ def leftovers(host: Host) -> dict[str, Any]:
         "environments": {role: [environments] for role in ("torch", "transformers", "fastchat")}
         | {"autogen": environments},
         "models": [{"state": "absent", "path": f"{root}/models", "store": host.wishes["lab_store"], "files": []}],
+        "registry_mirrors": [],
         "workers": [],
         "frontend": "",
         "folders": [root, host.wishes["lab_state"], "/etc/labwright"],

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labwright import builds
+from labwright import builds, mirrors
 from labwright.catalog import Catalogue
 from labwright.wishes import Host
-from labwright.words import Finding, finding
+from labwright.words import Finding, Refused, finding
 
 FRONTEND, AGENTS = "frontend", "agents"
 DUTIES = {"controller": "controller", "workers": "worker", "api": "api", "agents": "agent"}  # by group
@@ -144,6 +144,10 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
     ]
     if host.wishes["lab_controller_port"] == host.wishes["lab_api_port"] and {"controller", "api"} <= host.groups:
         found.append(finding("LW-PLAN-008", port=host.wishes["lab_api_port"]))
+    try:
+        mirrors.resolve(host.wishes["lab_mirrors"], catalogue.mirrors)
+    except Refused as refused:
+        found.append(refused.cause)
     return found
 
 

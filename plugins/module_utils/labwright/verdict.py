@@ -39,6 +39,13 @@ def as_json(whole: Mapping[str, Any]) -> str:
     return json.dumps(whole, indent=2, ensure_ascii=False) + "\n"
 
 
+def as_table(whole: Mapping[str, Any]) -> str:
+    """Each check in one line, in columns."""
+    rows = [("ok" if one["ok"] else "LACKING", one["host"], one["id"], one["evidence"]) for one in whole["checks"]]
+    widths = [max((len(row[at]) for row in rows), default=0) for at in range(3)]
+    return "\n".join("  ".join([*(row[at].ljust(widths[at]) for at in range(3)), row[3]]) for row in rows)
+
+
 def as_lines(whole: Mapping[str, Any]) -> list[str]:
     """The verdict for people, one line a check."""
     lines = []

@@ -7,6 +7,7 @@ by name only, against the roles' own argument_specs; their types are checked by 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -20,7 +21,10 @@ from hostkit.result import Problem
 
 PREFIX = "lab_"
 # What the plays themselves set on hosts while they run; no wish of a user's.
-INTERNAL = {"lab_plan", "lab_answers", "lab_verdict_given", "hardware_facts"}
+INTERNAL = {"lab_plan", "lab_answers", "lab_verdict_given", "lab_needs", "lab_mirror_answers", "hardware_facts"}
+# Values with addresses of servers, and what a password in one looks like.
+ADDRESSES = ("lab_mirrors", "lab_bundle_url")
+LOGIN_INSIDE = re.compile(r"[@?#]|passw", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -57,10 +61,10 @@ def role_variables(roles: Path) -> dict[str, set[str]]:
 
 
 def host_of(name: str, groups: Iterable[str], variables: Mapping[str, Any]) -> Host:
-    """One host from its inventory variables; defaults from the table."""
+    """One host from its inventory variables; defaults from the table. What is secret stays out."""
     wishes = {key: row["default"] for key, row in table().items() if "default" in row}
     wishes["lab_address"] = variables.get("ansible_host", name)
-    wishes.update({key: variables[key] for key in table() if key in variables})
+    wishes.update({key: variables[key] for key, row in table().items() if key in variables and "secret" not in row})
     return Host(name, frozenset(groups), wishes)
 
 
@@ -72,11 +76,36 @@ def problems(name: str, variables: Mapping[str, Any], roles: Mapping[str, set[st
         value = variables[key]
         if key.startswith(PREFIX) and key not in known and key not in INTERNAL:
             found.append(unknown(name, key, known))
+        elif key in known and "secret" in known[key]:
+            found += wrong_secret(name, key, value, known[key]["schema"])
         elif key in known:
-            found += wrong_type(name, key, value, known[key]["schema"])
+            inside = with_login(name, key, value) if key in ADDRESSES else []
+            found += inside or wrong_type(name, key, value, known[key]["schema"])
         else:
             found += misspelt(name, key, roles)
     return found
+
+
+def with_login(host: str, key: str, value: Any) -> list[Problem]:
+    """Each address with a user or a password in it, which would end up in logs; it is not repeated."""
+    rows = value if isinstance(value, Mapping) else {"": value}
+    return [
+        Problem(
+            "LW-VAR-003",
+            f"{host}: {key}{f'[{part!r}]' if part else ''} has a login or a query in it (it is not shown); expected an "
+            "address alone. Set user and password by the server's name in lab_mirror_credentials, from the vault.",
+        )
+        for part, one in rows.items()
+        if LOGIN_INSIDE.search(f"{part} {one}")
+    ]
+
+
+def wrong_secret(host: str, key: str, value: Any, schema: Mapping[str, Any]) -> list[Problem]:
+    """Where a secret does not fit its schema, without the secret."""
+    errors = jsonschema.Draft202012Validator(schema).iter_errors(value)
+    places = ["".join(f"[{str(part)!r}]" for part in error.absolute_path) for error in errors]
+    words = "is not of the form in docs/reference/inventory.md (what it is is not shown)"
+    return [Problem("LW-VAR-004", f"{host}: {key}{place} {words}; mend it in the vault.") for place in places]
 
 
 def wrong_type(host: str, key: str, value: Any, schema: Mapping[str, Any]) -> list[Problem]:

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hostkit import fetch, probe
+from hostkit import fetch, login, probe
 from unit.hostkit.loopback import Loopback, serving
 
 
@@ -23,4 +23,5 @@ def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "ATTEMPTS", 2)
     monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=lambda _seconds: None))
     monkeypatch.setattr(probe, "EVERY_S", 0.001)
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
+    monkeypatch.setattr(login, "LOGINS", {})

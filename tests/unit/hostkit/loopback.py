@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import http.server
 import json
@@ -33,9 +34,22 @@ class Reply:
     body: bytes = b""
     status: int = 200
     length: int | None = None
+    headers: tuple[tuple[str, str], ...] = ()
 
 
 Answer = Reply | Callable[[Asked], Reply]
+
+
+def behind(login: str, answer: Answer) -> Callable[[Asked], Reply]:
+    """An answer for those alone who say ``user:password`` (Basic)."""
+    wanted = "Basic " + base64.b64encode(login.encode()).decode()
+
+    def guarded(asked: Asked) -> Reply:
+        if asked.headers.get("Authorization") != wanted:
+            return Reply(b"", 401, headers=(("WWW-Authenticate", 'Basic realm="mirror"'),))
+        return answer(asked) if callable(answer) else answer
+
+    return guarded
 
 
 def says(value: Any, status: int = 200) -> Reply:
@@ -94,8 +108,14 @@ def serving() -> Iterator[Loopback]:
             reply = loopback.answer(Asked(self.command, self.path, dict(self.headers), body))
             self.send_response(reply.status)
             self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+            for name, value in reply.headers:
+                self.send_header(name, value)
             self.end_headers()
-            self.wfile.write(reply.body)
+            if self.command != "HEAD":
+                self.wfile.write(reply.body)
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def do_POST(self) -> None:
             self.do_GET()

@@ -126,6 +126,49 @@ def test_an_unreachable_host_stays_unreachable() -> None:
     assert ask(answering("", unreachable=True, msg="refused"), GOOD)["unreachable"] is True
 
 
+HUSH = "pa55word"
+LOGINS = {"mirror.example": {"user": "lab", "password": HUSH}}
+FROM_MIRROR = {"verb": "model", "request": {"files": [{"url": "https://mirror.example/x"}]}}
+
+
+def ask_with_login(execute: Execute, arguments: dict[str, Any], given: Any) -> dict[str, Any]:
+    one = action(HOSTKIT, arguments)
+    one._execute_module = execute
+    one._templar = SimpleNamespace(template=lambda value: value)
+    result: dict[str, Any] = one.run(None, {"ansible_facts": {}, "lab_mirror_credentials": given})
+    return result
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (FROM_MIRROR, True),
+        ({**FROM_MIRROR, "verb": "tree"}, False),
+        ({"verb": "take", "request": {"files": [{"url": "https://other.example/x"}]}}, False),
+    ],
+)
+def test_logins_travel_beside_a_request_that_fetches_from_their_host(arguments: dict[str, Any], sent: bool) -> None:
+    seen: list[dict[str, Any]] = []
+    ask_with_login(answering(json.dumps(Result().as_dict()), seen), arguments, LOGINS)
+    request = json.loads(seen[0]["module_args"]["stdin"].split("\n")[1])
+    assert request.get("logins") == (LOGINS if sent else None)
+    assert HUSH not in json.dumps([request["request"], seen[0]["module_args"]["argv"]])
+    assert HUSH not in json.dumps(arguments)
+
+
+def test_what_comes_back_is_cleared_of_passwords() -> None:
+    result = ask_with_login(answering("", stderr=f"{HUSH}: not found"), FROM_MIRROR, LOGINS)
+    assert "***: not found" in result["msg"]
+    assert HUSH not in json.dumps(result)
+
+
+@pytest.mark.parametrize("given", [HUSH, [HUSH], {"mirror.example": HUSH}, {"mirror.example": {"user": HUSH}}])
+def test_credentials_of_another_form_are_a_sentence_without_them(given: Any) -> None:
+    result = ask_with_login(answering(""), FROM_MIRROR, given)
+    assert result["msg"].startswith("LW-HOSTKIT-007: lab_mirror_credentials is not of the form")
+    assert HUSH not in json.dumps(result)
+
+
 # --- labwright -----------------------------------------------------------------------------------------------------
 
 PLAIN = {"system": "Linux", "cpus": 4, "memory_mib": 8192, "nvidia_smi": None}
@@ -550,3 +593,133 @@ def test_verdict_has_a_place_of_its_own_in_the_cache(tmp_path: Path, monkeypatch
     result = act(VERDICT, answered(variables(), ctl10=True))
     assert result["path"] == str(tmp_path / "cache" / "verdict.json")
     assert [one["id"] for one in json.loads(Path(result["path"]).read_text())["checks"]] == ["x", "host.answers"]
+
+
+# bundle and mirrors
+
+# Stands for env/bundle.py: notes what it was told and what it found in the netrc file, and ends as the test says.
+MAKER = """
+import json, os, sys
+from pathlib import Path
+folder, netrc = Path(__file__).parent, os.environ.get("NETRC", "")
+told = {"argv": sys.argv[1:], "netrc": Path(netrc).read_text() if netrc else "", "where": netrc}
+told["mode"] = oct(os.stat(netrc).st_mode & 0o777) if netrc else ""
+(folder / "told.json").write_text(json.dumps(told))
+words = folder / "words"
+if words.exists():
+    print(words.read_text(), file=sys.stderr)
+    sys.exit(1)
+print(json.dumps({"changed": True, "how": "made", "folder": "/b"}))
+"""
+
+
+@pytest.fixture
+def maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "maker.py").write_text(MAKER)
+    monkeypatch.setattr(LABWRIGHT, "MAKER", tmp_path / "maker.py")
+    monkeypatch.delenv("NETRC", raising=False)
+    return tmp_path
+
+
+def told(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "told.json").read_text())
+    return found
+
+
+def test_the_bundle_is_made_as_the_first_host_wishes(maker: Path) -> None:
+    wish = {"profile": "internal", "base": "https://mirror.example", "torch": "https://t.example/whl"}
+    wishes: dict[str, Any] = {
+        "lab_mirrors": wish,
+        "lab_bundle_dir": str(maker / "b"),
+        "lab_bundle_models": ["chatglm2-6b"],
+    }
+    result = act({"do": "bundle"}, variables(**wishes))
+    assert result == {"changed": True, "msg": "made", "folder": "/b"}
+    argv = told(maker)["argv"]
+    assert argv[:2] == ["make", "--json"]
+    assert set(argv[2:]) == {
+        *(f"--out={maker}/b", "--source=auto", "--python=auto", "--model=chatglm2-6b"),
+        *(
+            "--mirror-conda-forge=https://mirror.example/conda-forge",
+            "--mirror-miniforge=https://mirror.example/miniforge",
+        ),
+        *("--mirror-huggingface=https://mirror.example/huggingface", "--mirror-modelscope="),
+        *("--python-index=https://mirror.example/simple", "--torch-index=https://t.example/whl"),
+        *("--debian-mirror=https://mirror.example/debian", "--tag=cpu"),
+    }
+    assert told(maker)["netrc"] == ""
+
+
+def test_the_bundles_maker_gets_logins_in_a_private_file_and_its_words_are_cleared_of_them(maker: Path) -> None:
+    (maker / "words").write_text(f"From the kit.\nLW-BUNDLE-001: https://lab:{HUSH}@mirror.example answered 401.")
+    result = act({"do": "bundle"}, variables(lab_mirror_credentials=LOGINS))
+    said = told(maker)
+    assert said["netrc"] == f"machine mirror.example login lab password {HUSH}\n"
+    assert said["mode"] == "0o600"
+    assert not Path(said["where"]).exists()
+    assert HUSH not in json.dumps([result, said["argv"]])
+    assert (result["failed"], result["code"]) == (True, "LW-BUNDLE-001")
+    (maker / "words").write_text("Traceback: boom")
+    result = act({"do": "bundle"}, variables())
+    assert result["code"] == "LW-CONTROL-011"
+    assert "ended with 1: Traceback: boom" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "code"),
+    [
+        ({"lab_mirrors": {"python": f"https://lab:{HUSH}@mirror.example"}}, "LW-VAR-003"),
+        ({"lab_mirror_credentials": {"mirror.example": HUSH}}, "LW-VAR-004"),
+        ({"lab_mirrors": {"profile": "moon"}}, "LW-MIRROR-010"),
+    ],
+)
+def test_a_bundle_is_not_begun_with_wrong_wishes(maker: Path, wishes: dict[str, Any], code: str) -> None:
+    result = act({"do": "bundle"}, variables(**wishes))
+    assert (result["failed"], result["code"]) == (True, code)
+    assert HUSH not in result["msg"]
+    assert not (maker / "told.json").exists()
+
+
+def test_without_a_host_the_bundle_is_made_with_the_defaults_and_in_check_mode_not_at_all(maker: Path) -> None:
+    alone = variables() | {"groups": {"all": []}}
+    alone["hostvars"]["localhost"] = {"lab_bundle_source": "kit"}
+    check = action(LABWRIGHT, {"do": "bundle"}, check=True).run(None, alone)
+    assert check["skipped"]
+    assert not (maker / "told.json").exists()
+    assert act({"do": "bundle"}, alone)["changed"]
+    assert "--source=kit" in told(maker)["argv"]
+    assert any(one.endswith("/.cache/bundle") for one in told(maker)["argv"])
+
+
+def test_each_host_asks_what_it_needs_and_localhost_what_the_bundle_needs() -> None:
+    asked = {}
+    for name in ("localhost", "ctl10", "w11"):
+        task_vars = variables(lab_mirrors={"profile": "china"})
+        one = task_vars | {"inventory_hostname": name, "group_names": ["workers"] if name == "w11" else ["controller"]}
+        request = act({"do": "needs", "timeout_s": "3"}, one)["request"]
+        assert request["timeout_s"] == 3
+        asked[name] = {row["name"] for row in request["mirrors"]}
+    assert asked["localhost"] == {"installers", "conda_forge", "python", "torch", "debian"}
+    assert asked["w11"] == {"installers", "conda_forge", "python", "torch"}
+    assert asked["ctl10"] == {"installers", "conda_forge", "python"}
+
+
+def test_the_table_of_mirrors_and_its_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    task_vars = variables()
+    row = {"id": "mirror.torch.answers", "ok": True, "evidence": "it answers", "latency_ms": 1.0}
+    view = task_vars["hostvars"]
+    view["localhost"] = {"lab_mirror_answers": {"data": {"checks": [row]}}}
+    view["ctl10"]["lab_mirror_answers"] = {"skipped": True}
+    good = act({"do": "mirrors", "name": "lab_mirror_answers"}, task_vars)
+    assert (good["failed"], good["msg"]) == (False, "1 answers are good, 0 are not")
+    bad = {**row, "id": "mirror.torch.x", "ok": False, "evidence": "LW-MIRROR-003: not there: torch==2."}
+    view["w11"]["lab_mirror_answers"] = {"data": {"checks": [row, bad]}}
+    assert act({"do": "mirrors", "name": "lab_mirror_answers"}, task_vars)["failed"]
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        "ok       localhost  mirror.torch.answers  it answers",
+        "ok       w11        mirror.torch.answers  it answers",
+        "LACKING  w11        mirror.torch.x        LW-MIRROR-003: not there: torch==2.",
+    ]
+    view["w11"]["lab_mirror_answers"] = {"failed": True, "msg": "no python"}
+    assert "2 answers" not in act({"do": "mirrors", "name": "lab_mirror_answers"}, task_vars)["msg"]
+    assert "no python" in capsys.readouterr().out

@@ -67,7 +67,7 @@ def test_the_torch_table_is_whole() -> None:
 
 # --- a small one -----------------------------------------------------------------------------------------------------
 
-CHECKED = ("models", "installers", "torch", "wheels", "gpus", "conda")
+CHECKED = ("models", "installers", "torch", "wheels", "gpus", "conda", "mirrors")
 SMALL: dict[str, str] = {
     "stacks/one/stack.yml": "name: one\nwhy: a test\npython: 3.11\nplatforms: [linux-64]\ntransformers: 4.33.3\n"
     "torch: '>=2.0'\nlayers:\n"
@@ -93,6 +93,7 @@ SMALL: dict[str, str] = {
     "  - {name: torch, version: '2.10.0', tag: cpu, platform: linux-64, python: '3.11'}\n"
     "  - {name: torchvision, version: '0.25.0', tag: cpu, platform: linux-64, python: '3.11'}\n",
     "catalog/gpus.yml": "gpus: [{compute_capability: '8.6', names: [GeForce RTX 3090, RTX A4000]}]\n",
+    "catalog/mirrors.yml": "- {name: here, mirrors: {python: {address: 'https://x/simple'}}}\n",
     **{f"catalog/schema/{name}.schema.json": "{}" for name in CHECKED},
 }
 
@@ -123,6 +124,7 @@ def test_a_made_up_catalogue(tmp_path: Path) -> None:
     assert found.torch.floors[12].drivers == {"linux-64": "525.60.13", "win-64": None}
     assert found.torch.releases[0].torchvision == ""
     assert found.torch.disk_mib == {"cpu": 10, "cuda": 20}
+    assert found.mirrors == {"here": {"python": "https://x/simple"}}
     assert found.gpus.names == {"geforce rtx 3090": "8.6", "rtx a4000": "8.6"}
 
 

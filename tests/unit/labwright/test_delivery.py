@@ -251,6 +251,48 @@ def test_mirrors_replace_every_server() -> None:
     assert "//" not in json.dumps(requests).replace("https://", "").replace("http://", "")
 
 
+def test_a_profile_is_resolved_and_a_single_key_goes_before_it() -> None:
+    profiles = {"site": {"torch": "{base}/whl", "installers": "{base}/mini/v{version}", "docker": "{base}"}}
+    one = {"name": "miniforge3", "platform": "linux-64", "version": "25-1", "sha256": "0"}
+    row = {**one, "url": "https://forge.example.org/25-1/f.sh", "filename": "f.sh"}
+    wish = {"profile": "site", "base": "https://m.example/", "torch": "https://t.example/whl/"}
+    fleet = [host("w11", "controller workers", lab_mirrors=wish, **HUB)]
+    found = made("w11", fleet, bundle=None, mirrors=profiles, installers=[row])
+    assert found["conda"]["installer"]["url"] == "https://m.example/mini/v25-1/f.sh"
+    assert found["whole"][0]["layers"][1]["index"] == ["--extra-index-url", "https://t.example/whl/cpu"]
+    assert found["registry_mirrors"] == ["https://m.example"]
+    assert made("w11", [host("w11", "controller workers")])["registry_mirrors"] == []
+
+
+@pytest.mark.parametrize(
+    ("wish", "expected"),
+    [
+        ({}, [delivery.HUGGINGFACE]),
+        ({"huggingface": "https://hf.example"}, ["https://hf.example"]),
+        ({"modelscope": "https://ms.example"}, ["https://ms.example", delivery.HUGGINGFACE]),
+        (
+            {"huggingface": "https://hf.example", "modelscope": "https://ms.example"},
+            ["https://hf.example", "https://ms.example"],
+        ),
+    ],
+)
+def test_hubs_are_asked_mirrors_first(wish: dict[str, str], expected: list[str]) -> None:
+    sources = [
+        {"name": "huggingface", "files_url": f"{delivery.HUGGINGFACE}/someone/hub/resolve/{{revision}}/{{path}}"},
+        {"name": "modelscope", "files_url": f"{delivery.MODELSCOPE}/models/other/hub/resolve/master/{{path}}"},
+    ]
+    models = {name: {**row, "sources": sources} for name, row in MODELS.items()}
+    one = host("w1", "workers", lab_mirrors=wish, **HUB)
+    (file, _code) = delivery.model(one, "hub", "fp16", catalogue(models=models))["files"]
+    urls = [file["url"], *file.get("more", [])]
+    assert [url.split("/models/")[0].split("/someone/")[0] for url in urls] == expected
+    assert [url.endswith("/other/hub/resolve/master/config.json") for url in urls if "ms.example" in url] == [True] * (
+        "modelscope" in wish
+    )
+    (packed,) = delivery.model(one, "big", "int4", catalogue(models=models))["files"]
+    assert "more" not in packed, "the packed checkpoint is another repository, of which nobody said where else it is"
+
+
 def test_a_hubs_file_that_the_bundle_has_comes_from_the_bundle() -> None:
     bundle = manifest()
     for file in MODELS["hub"]["files"]:

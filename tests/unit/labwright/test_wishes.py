@@ -31,9 +31,15 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     "lab_bundle_python": (["auto", "build", "/usr/bin/python3.11"], [("", "non-empty")]),
     "lab_bundle_models": ([[], ["chatglm2-6b"]], [("chatglm2-6b", "type array"), ([1], "type string")]),
     "lab_mirrors": (
-        [{}, {"python": "https://mirror.example.org/simple"}],
-        [({"python": "mirror"}, "fits"), ({"pypi": "https://x"}, "pypi"), ([], "type object")],
+        [{}, {"python": "https://mirror.example.org/simple"}, {"profile": "internal", "base": "http://m:8081/r"}],
+        [
+            ({"python": "mirror"}, "fits"),
+            ({"pypi": "https://x"}, "pypi"),
+            ([], "type object"),
+            ({"docker": "https://x/y"}, "fits"),
+        ],
     ),
+    "lab_mirror_credentials": ([{}, {"m.example": {"user": "u", "password": "p#:@/~["}}], []),
     "lab_task": (["Say hello."], [("", "non-empty")]),
     "lab_verdict": (["/srv/verdict.json"], [("", "non-empty"), (True, "type string")]),
     "lab_level": (["strict", "compatible", "forced"], [("lax", "one of")]),
@@ -161,3 +167,49 @@ def test_every_wrong_value_inside_of_one_is_named() -> None:
     found = messages({"hardware_given": given})
     assert len(found) == 3
     assert all(any(word in one for one in found) for word in ("driver_version", "['memory_mib'] is -5", "['gpus'][0]"))
+
+
+HUSH = "pa55word"
+
+
+@pytest.mark.parametrize(
+    ("variables", "place"),
+    [
+        ({"lab_mirrors": {"python": f"https://me:{HUSH}@m.example/simple"}}, "lab_mirrors['python']"),
+        ({"lab_mirrors": {"base": f"HTTPS://me:{HUSH}@m.example"}}, "lab_mirrors['base']"),
+        ({"lab_mirrors": {"torch": f"me:{HUSH}@m.example"}}, "lab_mirrors['torch']"),
+        ({"lab_mirrors": {"torch": f"https://m.example/whl?token={HUSH}"}}, "lab_mirrors['torch']"),
+        ({"lab_mirrors": {"torch": {"url": "https://m.example", "password": HUSH}}}, "lab_mirrors['torch']"),
+        ({"lab_mirrors": {"password": HUSH}}, "lab_mirrors['password']"),
+        ({"lab_bundle_url": f"http://me:{HUSH}@m.example"}, "lab_bundle_url"),
+    ],
+)
+def test_a_login_inside_of_an_address_is_refused_and_not_repeated(variables: dict[str, Any], place: str) -> None:
+    (message,) = messages(variables)
+    assert message.startswith(f"LW-VAR-003: gpu01: {place} has a login")
+    assert "lab_mirror_credentials" in message
+    assert HUSH not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        (HUSH, ""),
+        ({"https://m.example": {"user": "u", "password": HUSH}}, ""),
+        ({"m.example": HUSH}, "['m.example']"),
+        ({"m.example": {"user": "u", "passwort": HUSH}}, "['m.example']"),
+        ({"m.example": {"user": "u", "password": f"{HUSH} x"}}, "['m.example']['password']"),
+        ({"m.example": {"user": "u", "password": f"{HUSH}é"}}, "['m.example']['password']"),
+        ({"m.example": {"user": f"u:{HUSH}", "password": "p"}}, "['m.example']['user']"),
+    ],
+)
+def test_credentials_of_another_form_are_refused_and_not_shown(value: Any, place: str) -> None:
+    found = messages({"lab_mirror_credentials": value})
+    assert found
+    assert all(one.startswith(f"LW-VAR-004: gpu01: lab_mirror_credentials{place} is not of the form") for one in found)
+    assert not any(HUSH in one for one in found)
+
+
+def test_credentials_are_no_part_of_a_hosts_wishes() -> None:
+    given = {"lab_mirror_credentials": {"m.example": {"user": "u", "password": HUSH}}}
+    assert HUSH not in repr(wishes.host_of("gpu01", [], given))

@@ -1,0 +1,115 @@
+"""What the locks need of each mirror: the questions for hostkit's verb ``mirrors``. Reads the catalogue, no plan."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from typing import Any
+
+from hostkit.state import canonical
+from labwright import delivery
+from labwright.catalog import Catalogue
+from labwright.inventory import AGENTS, FRONTEND, wishes_of
+from labwright.wishes import Host
+
+SUITE = "bookworm"  # what the kit's CPython is built in
+Want = dict[str, Any]
+
+
+def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """For playbooks/bundle.yml: all locks, the models that it takes along; not conda-forge where the kit is wished."""
+    kit = host.wishes["lab_bundle_source"] == "kit"
+    found = conda(host, catalogue) if not kit else []
+    found += indexes(host, catalogue, [*serving(catalogue), FRONTEND, AGENTS], host.wishes["lab_bundle_tags"])
+    found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
+    debian = delivery.mirror(host, catalogue, "debian", "")
+    if debian and host.wishes["lab_bundle_source"] != "conda-forge":
+        files = [{"url": f"{debian}/dists/{SUITE}/InRelease"}]
+        found.append(asked("debian", [{"id": SUITE, "files": files}]))
+    return found
+
+
+def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """For a host that fetches by itself, by its groups; one that takes from the bundle asks Docker's mirror alone."""
+    found: list[dict[str, Any]] = []
+    duties = {"controller", "api", "workers", "agents"} & host.groups
+    if "hardware_given" in host.wishes or not duties:
+        return found
+    registry = delivery.mirror(host, catalogue, "docker", "")
+    if registry and "agents" in duties:
+        found.append({"name": "docker", "probe": f"{registry}/v2/", "open": True, "wants": []})
+    if host.wishes["lab_bundle_url"]:
+        return found
+    wished = host.wishes["lab_stack"]
+    stacks = [name for name in serving(catalogue) if "workers" in duties and wished in ("", name)]
+    stacks += [FRONTEND] if {"controller", "api"} & duties else []
+    stacks += [AGENTS] if "agents" in duties else []
+    models = [one.model for one in wishes_of(host, catalogue)]
+    tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []
+    locked = indexes(host, catalogue, stacks, tags)
+    return [*conda(host, catalogue), *locked, *hubs(host, catalogue, models), *found]
+
+
+def serving(catalogue: Catalogue) -> list[str]:
+    """The stacks that models are served with."""
+    return [name for name, stack in catalogue.stacks.items() if stack.torch]
+
+
+def asked(name: str, wants: list[Want]) -> dict[str, Any]:
+    """One mirror with its questions; the first thing that is wanted of it is asked for first."""
+    first = wants[0]
+    pins = f"{first['indexes'][0]}/{canonical(first['pins'][0][0].partition('==')[0])}/" if "pins" in first else ""
+    return {"name": name, "probe": pins or first["files"][0]["url"], "wants": wants}
+
+
+def conda(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """The base's installer, and the interpreter's packages."""
+    plain = replace(catalogue, manifest=None)
+    installer = delivery.conda(host, plain)["installer"]
+    layer = delivery.conda_layer(host, plain, next(iter(plain.stacks.values())))
+    return [
+        asked("installers", [{"id": "conda", "files": [installer]}]),
+        asked("conda_forge", [{"id": "python", "files": layer["conda"]}]),
+    ]
+
+
+def indexes(host: Host, catalogue: Catalogue, stacks: Iterable[str], tags: Collection[str]) -> list[dict[str, Any]]:
+    """Every pin of the stacks' locks, those of the torch builds ``tags`` or of all: what has a tag of PyTorch's index,
+    all else of the Python index where it is set (else pip asks its own, whose address is not ours to know)."""
+    python = delivery.mirror(host, catalogue, "python", "")
+    wants: dict[str, list[Want]] = {"python": [], "torch": []}
+    for stack in stacks:
+        for lock in catalogue.stacks[stack].locks:
+            if lock.platform not in ("", delivery.PLATFORM) or (lock.tag and tags and lock.tag not in tags):
+                continue
+            torch = f"{delivery.mirror(host, catalogue, 'torch', delivery.TORCH_INDEX)}/{lock.tag or 'cpu'}"
+            label = f"{stack}.{lock.layer.role}{'-' if lock.tag else ''}{lock.tag}"
+            pins = [[pin, sums] for pin, sums in lock.layer.pins]
+            tagged = [row for row in pins if "+" in str(row[0])]
+            plain = [row for row in pins if "+" not in str(row[0])]
+            if tagged:
+                order = [torch, *([python] if python else [])]
+                wants["torch"].append({"id": label, "pins": tagged, "indexes": order})
+            if plain and python:
+                wants["python"].append({"id": label, "pins": plain, "indexes": [python, torch]})
+    return [asked(name, found) for name, found in wants.items() if found]
+
+
+def hubs(host: Host, catalogue: Catalogue, models: Iterable[str]) -> list[dict[str, Any]]:
+    """The files of models at the hubs in effect, in their order; a file without a known sum only where it is pinned."""
+    wants: list[Want] = []
+    for name in dict.fromkeys(models):
+        entry = catalogue.models.get(name, {})
+        if "bundled" in entry or not entry.get("files") or not entry.get("revision"):
+            continue
+        files: list[dict[str, Any]] = []
+        for file in entry["files"]:
+            urls = delivery.hubs(host, catalogue, entry, file["path"])
+            urls = urls if file.get("sha256") else [url for url in urls if f"/resolve/{entry['revision']}/" in url]
+            files.append({"url": urls[0], "more": urls[1:], "size": file.get("size", 0), "path": file["path"]})
+        wants.append({"id": name, "files": files})
+    if not wants:
+        return []
+    second = next((file["more"][0] for want in wants for file in want["files"] if file["more"]), "")
+    more: list[dict[str, Any]] = [{"name": "second_hub", "probe": second, "wants": []}] if second else []
+    return [asked("hub", wants), *more]
