@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help ready demo demo-down test lint unit roles e2e bench lock clean develop
+.PHONY: help ready demo demo-down test lint unit roles e2e bench lock trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,11 @@ bench: develop ## Measure: a thousand and ten thousand hosts planned
 lock: develop ## Make the locks anew from their sources
 	$(BIN)/python env/lock.py
 	$(BIN)/python env/locking/conda.py
+
+STACK ?= chatglm2
+TAG ?= cpu
+trial: develop ## Install a stack's locks afresh, serve tiny models with them, write down what passed (STACK=… TAG=…)
+	$(BIN)/python env/trial.py $(STACK) --tag $(TAG)
 
 clean: ## Take away everything that make and the demo put on this machine
 	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/lab.py clean; fi
