@@ -66,8 +66,9 @@ roles: develop ## Roles under Molecule, on Debian 12 and 13
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e
 
-bench: develop ## Measure: a thousand and ten thousand hosts planned
+bench: develop ## Measure: a thousand and ten thousand hosts planned, an environment from the bundle (after `make demo`)
 	$(BIN)/python tests/bench/plan.py
+	$(BIN)/python tests/bench/environment.py
 
 lock: develop ## Make the locks anew from their sources
 	$(BIN)/python env/lock.py

@@ -75,7 +75,7 @@ class Trial:
 
     def digest(self) -> str:
         """The identity of the locks, joined as `labwright.delivery.environment` joins them."""
-        return hashlib.sha256("".join(layer.digest() for layer in self.layers).encode()).hexdigest()[:12]
+        return hashlib.sha256("".join(layer.digest for layer in self.layers).encode()).hexdigest()[:12]
 
 
 def trial_of(catalogue: Catalogue, name: str, tag: str, device: str) -> Trial:
@@ -133,7 +133,7 @@ def make_environment(trial: Trial, folder: Path) -> Path:
 def differences(layers: Sequence[Layer], listing: str) -> list[str]:
     """What of an environment (as `pip list --format json` says) is not as the locks have it."""
     there = {str(canonicalize_name(row["name"])): str(row["version"]) for row in json.loads(listing)}
-    pins = (pin.partition("==") for layer in layers for pin, _sums in layer.pins())
+    pins = (pin.partition("==") for layer in layers for pin, _sums in layer.pins)
     wanted = {str(canonicalize_name(name)): version for name, _, version in pins}
     return [
         f"{name} {there.get(name, 'is missing')}, locked {wanted.get(name, 'not at all')}"

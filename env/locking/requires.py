@@ -6,6 +6,7 @@ PyTorch's own index only stand in `env/catalog/torch_requires.yml`, by hand, wit
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -87,7 +88,8 @@ class Book:
         for name, version in sorted(set(wanted)):
             if version in self.rows.get(name, {}):
                 kept.setdefault(name, {})[version] = self.rows[name][version]
-        return HEAD + yaml.safe_dump({"packages": kept}, sort_keys=False, width=1000, allow_unicode=True)
+        body = yaml.safe_dump({"packages": kept}, sort_keys=False, width=1000, allow_unicode=True)
+        return HEAD + re.sub(r"^( *)- ", r"\1  - ", body, flags=re.MULTILINE)
 
 
 def read(env: Path) -> Book:

@@ -92,7 +92,11 @@ def main(argv: list[str] | None = None) -> None:
     options = parser.parse_args(argv)
     bundle: Path = options.bundle.resolve()
     found = catalog.load(ROOT / "env", bundle)
-    release = next(build.partition("+")[0] for _platform, build in found.stacks[options.stack].locked if build.endswith(options.tag))
+    release = next(
+        build.partition("+")[0]
+        for _platform, build in found.stacks[options.stack].locked
+        if build.endswith(options.tag)
+    )
     with serving(bundle) as address, tempfile.TemporaryDirectory(prefix="labwright-bench-") as folder:
         scratch = Path(folder)
         host = host_of("here", [], {"lab_root": folder, "lab_store": f"{folder}/store", "lab_bundle_url": address})
@@ -105,7 +109,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"  run {at + 1}: ours {rows[-1][0]:.1f} s, pip by hand {rows[-1][1]:.1f} s", flush=True)
     whole, hand = (statistics.median(column) for column in zip(*rows, strict=True))
     print(
-        f"{options.stack}-{options.tag} from a warm bundle: {whole:.1f} s; pip by hand of the same wheels {hand:.1f} s; "
+        f"{options.stack}-{options.tag} from a warm bundle: {whole:.1f} s; pip by hand, same wheels, {hand:.1f} s; "
         f"ratio {whole / hand:.2f} (medians of {options.times})"
     )
 

@@ -65,7 +65,7 @@ def test_where_there_is_nothing_to_try_it_says_why(catalogue: Catalogue, stack: 
 
 
 def test_the_digest_is_that_of_the_locks() -> None:
-    joined = "".join(layer.digest() for layer in LAYERS)
+    joined = "".join(layer.digest for layer in LAYERS)
     assert TRIAL.digest() == hashlib.sha256(joined.encode()).hexdigest()[:12]
     same = (Layer("torch", LOCK.replace("made from x", "made from y")), LAYERS[1])
     other = (Layer("torch", LOCK.replace("0" * 64, "f" * 64)), LAYERS[1])
