@@ -1,18 +1,28 @@
 """Render the pages of docs/reference that have their one source elsewhere: `python docs/render.py`.
 
-inventory.md comes from the table of `lab_*` variables, problems.md from the plan's sentences.
+inventory.md comes from the table of `lab_*` variables, problems.md from the plan's sentences, locks.md from the stacks,
+their locks, the wheels whose sum is known, and the trials.
 """
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+
+from labwright import catalog  # noqa: E402
+from labwright.catalog import Catalogue, Stack  # noqa: E402
+
+PLATFORMS = ("linux-64", "win-64")
 LOGIC = ROOT / "plugins/module_utils/labwright"
 REFERENCE = ROOT / "docs/reference"
 INVENTORY = """# What an inventory may wish for
@@ -28,6 +38,24 @@ PROBLEMS = """# What the plan may say, by id / 规划可能给出的信息（按
 
 Rendered from `plugins/module_utils/labwright/words.yml` by `docs/render.py`; not edited by hand. Words in braces stand
 for what was found. An id without a second sentence is a rule by which an option was rejected, not a problem.
+
+"""
+
+LOCKS = """# Which stacks are locked, for which torch builds, and what was tried
+
+Rendered by `docs/render.py` from `env/stacks/*/stack.yml`, the locks beside them, `env/catalog/wheels.yml` and
+`env/trials.yml`; not edited by hand.
+
+* **locked**: every package of that stack, build and platform is pinned with its sha256. Each lock is checked by
+  `make lint` against its own wheels' metadata. The plan takes one of these wherever one fits.
+* **lockable**: the sum of a wheel is known, but no lock was made. The plan takes such a build only where no locked one
+  fits, and says that it cannot be installed (LW-PLAN-005).
+* **not lockable**: nobody published the sum of a wheel for Python 3.11 that we could read. The plan does not offer it.
+* **not admitted**: there is no torch release with this build that the stack works with.
+* **tried**: `make trial` installed exactly this lock, and FastChat's real controller, worker and API answered with tiny
+  models of the families named, each answer compared with transformers' own. CUDA builds were tried on a CPU: that
+  shows that the versions work together, and nothing about a GPU. A trial counts only for the lock that it was made
+  with. Windows locks were never installed: see [what is not verified](../not-verified.md).
 
 """
 
@@ -69,11 +97,58 @@ def problems(words: dict[str, dict[str, dict[str, str]]]) -> str:
     return PROBLEMS + "\n".join(parts)
 
 
+def tried(stack: Stack, tag: str, platform: str, trials: list[dict[str, Any]]) -> str:
+    """What a trial of exactly these locks showed."""
+    digest = hashlib.sha256("".join(layer.digest for layer in stack.layers(tag, platform)).encode()).hexdigest()
+    for row in trials:
+        if (row["stack"], row["tag"], row["platform"]) == (stack.name, tag, platform):
+            if digest.startswith(row["digest"]):
+                return f"{row['date']} on a {row['device'].upper()}: {', '.join(row['families'])}"
+            return f"not since {row['date']} (other locks)"
+    return "no"
+
+
+def state(stack: Stack, tag: str, platform: str, found: Catalogue) -> tuple[str, str]:
+    """Whether a build is locked or could be; and the torch release that says so."""
+    locked = [build for where, build in stack.locked if where == platform and build.endswith(f"+{tag}")]
+    if locked:
+        return "locked", locked[0].partition("+")[0]
+    admitted = [one for one in found.torch.releases if tag in one.tags and one.torch in SpecifierSet(stack.torch)]
+    known = [one.torch for one in admitted if (one.torch, tag, platform, stack.python) in found.torch.wheels]
+    if known:
+        return "lockable", known[-1]
+    return ("not lockable" if admitted else "not admitted"), ""
+
+
+def locks(found: Catalogue, trials: list[dict[str, Any]]) -> str:
+    """The page of stacks and builds."""
+    tags = sorted({tag for release in found.torch.releases for tag in release.tags})
+    parts = [LOCKS]
+    for stack in found.stacks.values():
+        parts.append(f"## {stack.name}\n\n{stack.why} Python {stack.python}.\n\n")
+        if stack.transformers:
+            parts.append("| build | platform | state | torch | tried |\n|---|---|---|---|---|\n")
+            for tag, platform in itertools.product(tags, PLATFORMS):
+                row = (tag, platform, *state(stack, tag, platform, found), tried(stack, tag, platform, trials))
+                parts.append(f"| {' | '.join(row)} |\n")
+        else:
+            there = sorted({lock.platform for lock in stack.locks})
+            torch = sorted({build for _platform, build in stack.locked})
+            parts.append(f"Locked for {' and '.join(there)}{', with torch ' + ', '.join(torch) if torch else ''}.\n")
+        parts.append("\n")
+    return "".join(parts).rstrip() + "\n"
+
+
 def pages() -> dict[Path, str]:
     """Every rendered page with its text."""
     wishes = yaml.safe_load((LOGIC / "wishes.yml").read_text(encoding="utf-8"))
     words = yaml.safe_load((LOGIC / "words.yml").read_text(encoding="utf-8"))
-    return {REFERENCE / "inventory.md": inventory(wishes), REFERENCE / "problems.md": problems(words)}
+    trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
+    return {
+        REFERENCE / "inventory.md": inventory(wishes),
+        REFERENCE / "problems.md": problems(words),
+        REFERENCE / "locks.md": locks(catalog.load(ROOT / "env", None), trials),
+    }
 
 
 def main() -> int:

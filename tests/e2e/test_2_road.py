@@ -69,6 +69,23 @@ def test_the_next_run_converges_and_the_agent_gets_an_answer(lab: Lab) -> None:
     } == ids  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("host", "environments"),
+    [("e2e-ctl", ["agents", "frontend"]), ("e2e-w1", ["chatglm2-cpu"]), ("e2e-w2", ["current-cpu"])],
+)
+def test_every_environment_holds_together(lab: Lab, host: str, environments: list[str]) -> None:
+    folder = "/opt/labwright/envs"
+    assert lab.ssh(host, f"find {folder} -maxdepth 1 -type l -printf '%f\n' | sort").split() == environments
+    for name in environments:
+        assert lab.ssh(host, f"{folder}/{name}/bin/python -m pip check") == "No broken requirements found."
+
+
+def test_each_worker_serves_from_the_stack_that_its_host_asks_for(lab: Lab) -> None:
+    for host, stack in (("e2e-w1", "chatglm2"), ("e2e-w2", "current")):
+        running = lab.ssh(host, f"systemctl show -P ExecStart {WORKER}")
+        assert f"/opt/labwright/envs/{stack}-cpu-" in running
+
+
 def test_the_second_run_changes_nothing(lab: Lab) -> None:
     run = lab.play("site.yml")
     assert run.status == 0
@@ -148,6 +165,20 @@ def test_what_somebody_changed_by_hand_is_found_and_put_right(lab: Lab) -> None:
     )
     assert "shortuuid" in run.text
     assert lab.ssh("e2e-ctl", f"{prefix}/bin/python -c 'import shortuuid; print(shortuuid.__name__)'") == "shortuuid"
+
+
+def test_what_somebody_installed_by_hand_is_found_and_taken_out(lab: Lab) -> None:
+    prefix = "/opt/labwright/envs/agents"
+    lock = (ROOT / "env/stacks/frontend/fastchat-linux-64.txt").read_text(encoding="utf-8")
+    version = re.findall(r"^shortuuid==(\S+)", lock, re.MULTILINE)[0]
+    wheel = f"http://10.83.41.1:8480/wheels/shortuuid-{version}-py3-none-any.whl"
+    lab.ssh("e2e-ctl", f"{prefix}/bin/python -m pip install -q --no-deps --root-user-action=ignore {wheel}")
+    run = lab.play(
+        "playbooks/preflight.yml", "playbooks/agents.yml", "playbooks/verify.yml", "--limit", "e2e-ctl,localhost"
+    )
+    assert f"shortuuid {version} is in no lock" in run.text
+    assert lab.verdict()["ok"]
+    assert "No module" in lab.ssh("e2e-ctl", f"{prefix}/bin/python -c 'import shortuuid' 2>&1", check=False)
 
 
 @pytest.fixture
