@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -75,7 +76,17 @@ def drift(prefix: Path, state: State | None, layers: list[dict[str, Any]]) -> li
     present = installed(prefix)
     if any(name not in known for name, _digest in state.layers):
         present = {name: version for name, version in present.items() if name in wanted}
-    return drift_of(wanted, present, {"pip", "setuptools", "wheel", "packaging"})
+    lines = drift_of(wanted, present, {"pip", "setuptools", "wheel", "packaging"})
+    native = [file for layer in layers for file in layer.get("conda", [])]
+    return conda_drift(prefix, native) + lines if native else lines
+
+
+def conda_drift(prefix: Path, files: list[dict[str, Any]]) -> list[str]:
+    """The same for what conda installed: it keeps a record under each package's full name."""
+    wanted = {re.sub(r"(\.conda|\.tar\.bz2)$", "", fetch.name_of(file)) for file in files}
+    present = {path.stem for path in (prefix / "conda-meta").glob("*.json")}
+    lines = [f"conda's {name} is gone" for name in sorted(wanted - present)]
+    return lines + [f"conda's {name} is in no lock" for name in sorted(present - wanted)]
 
 
 def describe(prefix: Path, layers: list[tuple[str, str]]) -> str:

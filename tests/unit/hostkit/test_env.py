@@ -24,6 +24,7 @@ while [ $# -gt 0 ]; do case "$1" in -p) prefix=$2;; --file) cat "$2" >> {box}/ex
 info=$prefix/lib/python3.11/site-packages/pip-24.0.dist-info
 mkdir -p "$prefix/bin" "$info" && touch "$info/METADATA"
 cp {box}/pip "$prefix/bin/python"
+for name in $(sed -n 's,.*/\\([^/]*\\)\\.conda$,\\1,p' {box}/explicit); do echo '{{}}' > "$prefix/conda-meta/$name.json"; done
 """
 # Writes its arguments, its settings and the wheels it sees into the log, then installs what the lock names.
 PIP = """#!/bin/sh
@@ -181,12 +182,17 @@ def drifted(box: Box) -> None:
     (box.prefix / "lib/python3.11/site-packages/numpy-1.26.dist-info").rename(box.folder / "away")
 
 
+def drifted_below(box: Box) -> None:
+    env.run(box.request(), False)
+    (box.prefix / "conda-meta/python.json").rename(box.prefix / "conda-meta/python-other.json")
+
+
 def unlinked(box: Box) -> None:
     env.run(box.request(), False)
     box.link.unlink()
 
 
-@pytest.mark.parametrize("before", [fresh, half_made, drifted, unlinked])
+@pytest.mark.parametrize("before", [fresh, half_made, drifted, drifted_below, unlinked])
 def test_check_mode_tells_the_truth_and_changes_nothing(box: Box, before: Callable[[Box], None]) -> None:
     before(box)
     there = look(box.folder)
