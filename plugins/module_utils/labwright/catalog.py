@@ -52,8 +52,8 @@ class Lock:
 
 @dataclass(frozen=True)
 class Stack:
-    """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers`` its
-    one version; both are "" where no model is served with it."""
+    """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers``
+    its one version; both are "" where no model is served with it."""
 
     name: str
     python: str
@@ -141,6 +141,11 @@ class Catalogue:
     by_sum: dict[str, str] = field(default_factory=dict)
     torch: TorchTable = field(default_factory=TorchTable)
     gpus: Gpus = field(default_factory=Gpus)
+
+    @property
+    def serving(self) -> list[Stack]:
+        """The stacks that models are served with."""
+        return [one for one in self.stacks.values() if one.transformers]
 
 
 def load(env: Path, bundle: Path | None) -> Catalogue:

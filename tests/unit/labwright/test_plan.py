@@ -198,6 +198,79 @@ def test_of_two_stacks_with_locks_the_newer_one_comes_first() -> None:
     assert lab([host("c1", "controller workers")], catalogue_=one).hosts["c1"].workers[0].stack == "newest"
 
 
+# "newest" would be taken for "demo" unless another one was wished for; "newer" cannot serve it.
+TWO_THAT_DO = {**STACKS, "newest": replace(STACKS["chatglm2"], name="newest", transformers="4.33.9")}
+
+
+def wishing(stack_: str, *models: Any, **wishes: Any) -> HostPlan:
+    """One host whose stack was wished for."""
+    fleet = [host("c1", "controller workers", lab_models=list(models), lab_stack=stack_, **wishes)]
+    return lab(fleet, catalogue_=catalogue(stacks=TWO_THAT_DO)).hosts["c1"]
+
+
+@pytest.mark.parametrize(("wish", "other"), [("chatglm2", "newest"), ("newest", "chatglm2")])
+def test_the_stack_that_is_wished_for_is_taken_and_the_others_are_not(wish: str, other: str) -> None:
+    found = wishing(wish, "demo", "other")
+    assert found.problems == []
+    assert [one.stack for one in found.workers] == [wish, wish]
+    (row,) = [row for row in found.workers[0].explain if row.choice == "stack"]
+    assert row.because.id == "WHY-STACK"
+    assert {no.value: no.why.id for no in row.rejected} == {other: "LW-STACK-005", "newer": "LW-STACK-005"}
+    assert row.rejected[0].why.sentence() == f"lab_stack asks for {wish}."
+
+
+def test_a_wish_for_a_stack_is_one_hosts_own() -> None:
+    fleet = [host("c1", "controller workers", lab_stack="chatglm2"), host("w2", "workers")]
+    hosts = lab(fleet, catalogue_=catalogue(stacks=TWO_THAT_DO)).hosts
+    assert [one.stack for name in ("c1", "w2") for one in hosts[name].workers] == ["chatglm2", "newest"]
+
+
+@pytest.mark.parametrize("name", ["chatglm3", "frontend", "agents"])
+@pytest.mark.parametrize("replicas", [{}, {"replicas": 1}, {"replicas": "fit"}])
+def test_a_stack_that_serves_nothing_is_a_problem_of_its_host(name: str, replicas: dict[str, Any]) -> None:
+    models = [{"name": "demo", **replicas}]
+    fleet = [
+        host("c1", "controller"),
+        host("w2", "workers", lab_models=models, lab_stack=name),
+        host("w3", "workers", lab_models=models),
+    ]
+    made = lab(fleet)
+    assert ids(made.hosts["w2"].problems) == ["LW-STACK-004"]
+    assert made.hosts["w2"].problems[0].values == {"wish": name, "known": ["chatglm2", "newer"]}
+    assert made.hosts["w2"].workers == []
+    assert [one.model for one in made.hosts["w3"].workers] == ["demo"]
+    assert not made.met
+
+
+def test_a_host_that_serves_no_model_may_carry_any_wish_for_a_stack() -> None:
+    assert lab([host("c1", "controller", lab_stack="chatglm3"), host("w2", "workers")]).met
+
+
+def test_a_wished_stack_outside_of_a_models_window_is_refused_though_another_one_would_do() -> None:
+    assert wishing("", "new").problems == []
+    found = wishing("chatglm2", "demo", "new")
+    assert ids(found.problems) == ["LW-STACK-002"]
+    assert found.problems[0].values["known"] == ["chatglm2 (4.33.3)"]
+    assert "empty lab_stack" in found.problems[0].say()["fix"]
+    assert found.workers == []
+
+
+def test_a_wished_stack_outside_of_a_models_window_is_taken_by_waiver() -> None:
+    found = wishing("chatglm2", "new", **waive("LW-STACK-001"))
+    assert found.problems == []
+    assert [one.stack for one in found.workers] == ["chatglm2"]
+    assert found.waivers == [{"rule": "LW-STACK-001", "reason": "tried by hand in May", "value": "chatglm2"}]
+    (row,) = [row for row in found.workers[0].explain if row.choice == "stack"]
+    assert row.because.id == "WHY-STACK-WAIVED"
+    assert {no.value: no.why.id for no in row.rejected} == {"newer": "LW-STACK-005", "newest": "LW-STACK-005"}
+
+
+def test_a_waiver_is_not_used_where_the_wished_stack_does() -> None:
+    found = wishing("newer", "new", **waive("LW-STACK-001"))
+    assert ([one.stack for one in found.workers], found.waivers) == (["newer"], [])
+    assert ids(found.notes) == ["LW-PLAN-027"]
+
+
 # --- quantisation ----------------------------------------------------------------------------------------------------
 
 
@@ -877,6 +950,8 @@ def test_a_waived_stack_is_taken_and_named() -> None:
     found = lab([host("c1", "controller workers", lab_models=["odd"], **waive("LW-STACK-001"))]).hosts["c1"]
     assert found.problems == []
     assert found.waivers == [{"rule": "LW-STACK-001", "reason": "tried by hand in May", "value": "newer"}]
+    rejected = found.workers[0].explain[0].rejected
+    assert [(no.value, no.why.id) for no in rejected] == [("chatglm2", "LW-STACK-001")], "what is taken is not rejected"
 
 
 # For each rule that may be waived, a host on which it alone stands in the way.
