@@ -28,6 +28,7 @@ from unit.labwright.made_up import (
     all_ids,
     card,
     catalogue,
+    entry,
     host,
     ids,
     lab,
@@ -359,6 +360,40 @@ def test_a_driver_newer_than_the_catalogue_is_noted_and_taken_for_good() -> None
     assert found.workers[0].build.label == chatglm2(card(24 * GIB), driver="595.45.04").workers[0].build.label
 
 
+# --- this repository's locks ------------------------------------------------------------------------------------------
+
+SERVED = {
+    "chatglm2-6b": "chatglm2",
+    "qwen2.5-0.5b-instruct": "current",
+    "qwen2.5-7b-instruct": "current",
+    "glm-4-9b-chat-hf": "current",
+}
+
+
+@pytest.mark.parametrize("platform", ["linux-64", "win-64"])
+@pytest.mark.parametrize("model", SERVED)
+@pytest.mark.parametrize(
+    ("capability", "driver", "build"),
+    [
+        ("7.5", "535.104.05", "2.10.0+cu128"),
+        ("7.5", "470.82.01", "2.7.1+cu118"),
+        ("7.0", "580.65.06", "2.10.0+cu128"),
+        ("12.0", "580.65.06", "2.12.1+cu130"),
+    ],
+    ids=["T4", "T4 with an old driver", "V100", "RTX 5090"],
+)
+def test_each_model_gets_a_locked_build_of_the_stack_that_its_code_works_with(
+    capability: str, driver: str, build: str, model: str, platform: str
+) -> None:
+    found = chatglm2(card(32 * GIB, capability), driver=driver, platform=platform, lab_models=[model])
+    assert found.problems == []
+    (worker,) = found.workers
+    assert (worker.stack, worker.build.label) == (SERVED[model], build)
+    stack_ = real().stacks[worker.stack]
+    assert (platform, build) in stack_.locked
+    assert [one.role for one in stack_.layers(worker.build.tag, platform)] == ["torch", "transformers", "fastchat"]
+
+
 # --- CPU -------------------------------------------------------------------------------------------------------------
 
 
@@ -472,7 +507,7 @@ def test_two_kinds_of_cards_on_one_host_get_a_build_each() -> None:
     found = chatglm2(*cards, lab_models=["chatglm2-6b", "chatglm2-6b"])
     assert found.problems == []
     builds = {worker.gpus[0].compute_capability: worker.build.label for worker in found.workers}
-    assert builds == {"7.0": "2.12.1+cu126", "12.0": "2.12.1+cu130"}
+    assert builds == {"7.0": "2.10.0+cu128", "12.0": "2.12.1+cu130"}
 
 
 def test_a_card_without_code_is_left_out_and_the_other_one_serves() -> None:
@@ -648,9 +683,10 @@ def test_on_the_cpu_a_host_carries_one_copy_of_a_model() -> None:
 
 def test_auto_fills_the_cards_with_all_models_of_the_catalogue_the_largest_first() -> None:
     fleet = [host("ctl10", "controller api"), host("w11", "workers", lab_models="auto")]
-    made = lab(fleet, cards_for(fleet, card(24 * GIB)), catalogue_=real())
+    made = lab(fleet, cards_for(fleet, card(80 * GIB)), catalogue_=real())
     assert made.met
-    assert [one.model for one in made.hosts["w11"].workers][:1] == ["chatglm2-6b"]
+    names = ["glm-4-9b-chat-hf", "qwen2.5-7b-instruct", "chatglm2-6b", "qwen2.5-0.5b-instruct"]
+    assert [one.model for one in made.hosts["w11"].workers][: len(names)] == names
     bundled = {name for name, model in real().models.items() if "bundled" in model}
     assert not bundled & {one.model for one in made.hosts["w11"].workers}
 
@@ -735,11 +771,10 @@ def test_the_same_lab_planned_again_stays_as_it_is() -> None:
 
 
 def test_a_number_that_cannot_be_reached_makes_no_other_worse_and_pins_nothing() -> None:
-    wanted = [{"name": "chatglm2-6b", "replicas": 1}, {"name": "qwen2.5-7b-instruct", "replicas": 1}]
-    fleet, machines = room_of(1, *wanted)
-    first = lab(fleet, machines, catalogue_=real())
+    fleet, machines = room_of(1, {"name": "big", "replicas": 1}, {"name": "odd", "replicas": 1})
+    first = lab(fleet, machines)
     assert ids(first.problems) == ["LW-STACK-002"]
-    assert placed(first)["w11"][0][:2] == ("chatglm2-6b", "fp16")
+    assert placed(first)["w11"][0][:2] == ("big", "fp16")
     assert written(first)["placed"] == {}
 
 
@@ -799,8 +834,10 @@ def test_of_several_waivers_the_build_that_needs_the_fewest_is_taken() -> None:
 
 
 def test_all_models_that_cannot_be_had_are_named_together() -> None:
-    made = chatglm2(card(80 * GIB), lab_models=["chatglm2-6b", "glm-4-9b-chat-hf", "qwen2.5-7b-instruct"])
-    assert ids(made.problems) == ["LW-STACK-002", "LW-STACK-002"]
+    one = catalogue(models={**MODELS, "older": entry("older", "<4.20")})
+    fleet = [host("c1", "controller workers", lab_models=["demo", "odd", "older"])]
+    problems = lab(fleet, {"c1": machine(card(80 * GIB))}, catalogue_=one).hosts["c1"].problems
+    assert [(one.id, one.values["model"]) for one in problems] == [("LW-STACK-002", "odd"), ("LW-STACK-002", "older")]
 
 
 def test_a_cpu_host_on_auto_planned_again_stays_as_it_is() -> None:
@@ -819,8 +856,8 @@ def test_a_new_host_moves_nothing(models: list[Any]) -> None:
     grown = [*fleet, host("a5", "workers", lab_models=models)]
     second = again(grown, {**machines, "a5": machine(card(80 * GIB), card(80 * GIB), named="a5")}, first)
     assert {name: one for name, one in placed(second).items() if name != "a5"} == placed(first)
-    for name, entry in written(first)["hosts"].items():
-        assert written(second)["hosts"][name]["workers"] == entry["workers"]
+    for name, part in written(first)["hosts"].items():
+        assert written(second)["hosts"][name]["workers"] == part["workers"]
     fresh = lab(grown, {**machines, "a5": machine(card(80 * GIB), card(80 * GIB), named="a5")}, catalogue_=real())
     assert placed(fresh) != placed(second), "without the last plan the better host would have taken them"
 
