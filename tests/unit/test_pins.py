@@ -592,6 +592,14 @@ def test_a_stack_without_locks_for_a_platform_is_not_judged_by_those_of_another(
     assert "no lock for win-64" in "".join(capsys.readouterr())
 
 
+def test_a_build_that_is_locked_on_one_platform_only_is_judged_there(tmp_path: Path) -> None:
+    folder = shutil.copytree(STACKS["current"], tmp_path / "current")
+    (folder / "torch-cu118-win-64.txt").unlink()
+    texts = {platform: program.texts_of_stack(folder, platform) for platform in pins.PLATFORMS}
+    assert [platform for platform, found in texts.items() if any("cu118" in one.name for one in found)] == ["linux-64"]
+    assert len(texts["win-64"]) == len(texts["linux-64"]) - 1
+
+
 @pytest.mark.parametrize(
     ("file", "content"),
     [
