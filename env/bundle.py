@@ -40,22 +40,27 @@ def default_locks(env: Path, tags: Sequence[str], stacks: Sequence[str] = ()) ->
     folders = [path.parent for path in (*sorted(env.glob("stacks/*/stack.yml")), env / "agents/stack.yml")]
     if unknown := set(stacks) - {folder.name for folder in folders}:
         known = ", ".join(folder.name for folder in folders)
-        raise Problem(f"LW-BUNDLE-024: there is no stack {', '.join(sorted(unknown))}; there are {known}.")
+        raise Problem(
+            f"LW-BUNDLE-024: there is no stack {', '.join(sorted(unknown))}; there are {known}. Mend --stack."
+        )
     found: list[Path] = []
     seen: set[str] = set()
+    built = False
     for folder in folders:
         stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
         if folder.name not in stacks if stacks else stack.get("optional"):
             continue
-        builds = [f"torch-{tag}-linux-64.txt" for tag in stack.get("builds", {})]
-        wanted = [folder / f"torch-{tag}-linux-64.txt" for tag in tags if tag in stack.get("builds", {})]
-        seen |= {tag for tag in tags if (folder / f"torch-{tag}-linux-64.txt").is_file()}
-        if builds and not wanted:
-            continue
-        found += [path for path in sorted(folder.glob("*-linux-64.txt")) if path.name not in builds or path in wanted]
-    if lacking := [tag for tag in tags if tag not in seen]:
+        builds = {f"torch-{tag}-linux-64.txt": tag for tag in stack.get("builds", {})}
+        there = sorted(folder.glob("*-linux-64.txt"))
+        wanted = {builds[path.name] for path in there if path.name in builds} & set(tags)
+        seen |= wanted
+        built |= bool(builds)
+        if wanted or not builds:
+            found += [path for path in there if path.name not in builds or builds[path.name] in wanted]
+    lacking = [tag for tag in tags if tag not in seen]
+    if built and lacking:
         raise Problem(
-            f"LW-BUNDLE-025: no stack has a lock for the torch build {', '.join(lacking)} on Linux; "
+            f"LW-BUNDLE-025: none of the stacks taken has a lock for the torch build {', '.join(lacking)} on Linux; "
             "docs/reference/locks.md lists what there is. Mend lab_bundle_tags (--tag)."
         )
     return found

@@ -21,6 +21,7 @@ import yaml
 ENV = Path(__file__).resolve().parent
 sys.path.insert(0, str(ENV.parent / "plugins/module_utils"))
 
+from hostkit.result import Problem  # noqa: E402
 from labwright import catalog, pins  # noqa: E402
 
 DEFAULT_PYTHON = "3.11"
@@ -97,7 +98,7 @@ def texts_of(options: argparse.Namespace) -> list[Text]:
         raise UnreadableError(options.stack, "no such stack")
     try:
         return texts_of_stack(there[options.stack], options.platform)
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+    except (OSError, Problem, ValueError, KeyError, TypeError) as error:
         raise UnreadableError(options.stack, f"{type(error).__name__}: {error}") from error
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import bundle as program
 from kit import tools, wheels
 from kit.locks import Pin, parse, read_locks, rounds
 from kit.problem import Problem
@@ -102,3 +103,89 @@ def test_torch_build_is_tried_on_both_indexes(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(Problem, match=r"the machine's index and https://t\.example/whl: not here Then not here"):
         wheels.collect([Pin("torch", "2+cpu", (A,))], tmp_path / "b", tmp_path / "c", "3.11", "https://t.example/whl")
     assert calls == [(), ("--index-url", "https://t.example/whl/cpu")]
+
+
+# ---- The locks that a bundle is made from
+
+
+STACKS = {
+    "stacks/one": ["builds: {cpu: '2.1', cu118: '2.0', cu126: '2.1'}\n", "torch-cpu", "torch-cu126", "fastchat"],
+    "stacks/old": ["builds: {cu118: '2.0'}\n", "torch-cu118", "fastchat"],
+    "stacks/page": ["optional: true\nbuilds: {cpu: '2.1'}\n", "torch-cpu", "fastchat"],
+    "stacks/front": ["", "fastchat"],
+    "agents": ["", "autogen"],
+}
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> Path:
+    """Stacks with locks for both platforms; ``one`` has none for a build that it names."""
+    for folder, (content, *locks) in STACKS.items():
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "stack.yml").write_text(f"name: {Path(folder).name}\n{content}")
+        for name in locks:
+            for platform in ("linux-64", "win-64"):
+                (tmp_path / folder / f"{name}-{platform}.txt").touch()
+    (tmp_path / "stacks/notes").mkdir()
+    return tmp_path
+
+
+def chosen(env: Path, tags: list[str], stacks: list[str]) -> dict[str, list[str]]:
+    """The locks that are taken, without their platform, by stack."""
+    found: dict[str, list[str]] = {}
+    for path in program.default_locks(env, tags, stacks):
+        assert path.is_file()
+        assert path.stem.endswith("-linux-64")
+        found.setdefault(path.parent.name, []).append(path.stem.removesuffix("-linux-64"))
+    return found
+
+
+FRONT_AND_AGENTS = {"front": ["fastchat"], "agents": ["autogen"]}
+
+
+@pytest.mark.parametrize(
+    ("tags", "stacks", "expected"),
+    [
+        (["cpu"], [], {"one": ["fastchat", "torch-cpu"], **FRONT_AND_AGENTS}),
+        (["cu126"], [], {"one": ["fastchat", "torch-cu126"], **FRONT_AND_AGENTS}),
+        (["cu126", "cpu", "cpu"], [], {"one": ["fastchat", "torch-cpu", "torch-cu126"], **FRONT_AND_AGENTS}),
+        (["cu118"], [], {"old": ["fastchat", "torch-cu118"], **FRONT_AND_AGENTS}),
+        (["cpu"], ["page"], {"page": ["fastchat", "torch-cpu"]}),
+        (["cpu"], ["one", "front"], {"one": ["fastchat", "torch-cpu"], "front": ["fastchat"]}),
+        (["cu118"], ["agents", "old"], {"old": ["fastchat", "torch-cu118"], "agents": ["autogen"]}),
+        (["cpu"], ["agents", "front"], FRONT_AND_AGENTS),
+    ],
+    ids=["cpu", "gpu", "both", "one stack only", "the optional one", "named ones", "agents too", "no torch at all"],
+)
+def test_locks_are_taken_by_stack_and_torch_build(
+    env: Path, tags: list[str], stacks: list[str], expected: dict[str, list[str]]
+) -> None:
+    assert chosen(env, tags, stacks) == expected
+
+
+def test_a_stack_that_is_not_there_is_named_with_those_that_are(env: Path) -> None:
+    with pytest.raises(
+        Problem, match=r"LW-BUNDLE-024: there is no stack none, two; there are front, old, one, page, agents\. Mend"
+    ):
+        program.default_locks(env, ["cpu"], ["two", "one", "none"])
+
+
+@pytest.mark.parametrize(
+    ("tags", "stacks"),
+    [(["cpu", "cu130"], []), (["cu118"], ["one"]), (["cu126"], ["page"])],
+    ids=["nowhere", "named without a lock", "in another stack"],
+)
+def test_a_torch_build_without_a_lock_is_named(env: Path, tags: list[str], stacks: list[str]) -> None:
+    with pytest.raises(
+        Problem, match=rf"LW-BUNDLE-025: none of the stacks taken has a lock for the torch build {tags[-1]} on Linux"
+    ):
+        program.default_locks(env, tags, stacks)
+
+
+def test_the_stacks_of_the_project_are_taken_for_every_build_and_the_page_only_when_asked_for() -> None:
+    for tag in ("cpu", "cu118", "cu121", "cu124", "cu126", "cu128", "cu130"):
+        found = chosen(program.ENV, [tag], [])
+        assert list(found) == ["chatglm2", "current", "frontend", "agents"]
+        assert found["current"] == found["chatglm2"] == ["fastchat", f"torch-{tag}", "transformers"]
+    assert list(chosen(program.ENV, ["cu117"], [])) == ["chatglm2", "frontend", "agents"]
+    assert chosen(program.ENV, ["cpu"], ["web"]) == {"web": ["fastchat", "torch-cpu", "transformers"]}

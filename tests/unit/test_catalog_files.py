@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -91,6 +92,12 @@ def wrong(name: str, change: Callable[[Any], object]) -> bool:
         ("wheels", lambda c: c["wheels"][0].update(version=2.1)),
         ("wheels", lambda c: c["wheels"][0].update(colour="red")),
         ("wheels", lambda c: c["wheels"][0].pop("sources")),
+        ("wheels", lambda c: c["wheels"][0].update(file="torch-2.0.0-cp310-cp311-win_amd64.whl")),
+        ("wheels", lambda c: c["wheels"][0].update(file="torch-2.0.0.tar.gz")),
+        ("torch_requires", lambda c: c["builds"][0].pop("source")),
+        ("torch_requires", lambda c: c["builds"][0].update(evidence="X")),
+        ("torch_requires", lambda c: c["builds"][0].update(build="2.13.0")),
+        ("torch_requires", lambda c: c["builds"][0].update(platform="linux-aarch64")),
         ("torch", lambda c: c["releases"][0]["tags"].remove("cpu")),
         ("torch", lambda c: c["architectures"][0].update(tag="cpu")),
         ("torch", lambda c: c["announced"][0].update({"linux-64": "595"})),
@@ -227,22 +234,52 @@ def test_a_wheel_belongs_to_a_release_and_is_named_as_it_says(wheel: Row) -> Non
     first, last = (numbers(one) for one in release["python"])
     assert first <= numbers(wheel["python"]) <= last
     cp = f"cp{wheel['python'].replace('.', '')}"
-    systems = {"linux-64": ["linux_x86_64", "manylinux_2_28_x86_64"], "win-64": ["win_amd64"]}[wheel["platform"]]
-    stem = f"{wheel['name']}-{wheel['version']}+{wheel['tag']}-{cp}-{cp}"
-    assert wheel["file"] in [f"{stem}-{system}.whl" for system in systems]
+    linux = ["manylinux1_x86_64" if on_package_index(wheel) else "linux_x86_64", "manylinux_2_28_x86_64"]
+    systems = {"linux-64": linux, "win-64": ["win_amd64"]}[wheel["platform"]]
+    label = r"(-\d+)?" if on_package_index(wheel) else rf"\+{wheel['tag']}"
+    name = rf"{wheel['name']}-{re.escape(wheel['version'])}{label}-{cp}-{cp}-({'|'.join(systems)})\.whl"
+    assert re.fullmatch(name, wheel["file"])
+
+
+def on_package_index(wheel: Row) -> bool:
+    """Whether a row is of the Python package index, by its source."""
+    return [WHEELS["sources"][one].split(",")[0] for one in wheel["sources"]] == ["the Python package index"]
 
 
 def test_no_two_wheels_are_one() -> None:
     wheels = WHEELS["wheels"]
-    keys = [(wheel["name"], wheel["version"], wheel["tag"], wheel["platform"], wheel["python"]) for wheel in wheels]
-    assert [key for key, count in Counter(keys).items() if count > 1] == []
+    keys = [
+        (wheel["name"], wheel["version"], wheel["tag"], wheel["platform"], wheel["python"], on_package_index(wheel))
+        for wheel in wheels
+    ]
+    assert [key for key, count in Counter(keys).items() if count > 1] == [], "one build has one wheel on one index"
     assert [sha256 for sha256, count in Counter(wheel["sha256"] for wheel in wheels).items() if count > 1] == []
 
 
-def test_the_lock_and_the_catalogue_name_the_same_cpu_wheel() -> None:
-    lock = (ROOT / "env/stacks/chatglm2/torch-cpu-linux-64.txt").read_text(encoding="utf-8")
-    locked = [w for w in WHEELS["wheels"] if f"torch=={w['version']}+{w['tag']} \\\n" in lock and w["python"] == "3.11"]
-    assert [f"--hash=sha256:{wheel['sha256']}" in lock for wheel in locked if wheel["platform"] == "linux-64"] == [True]
+TORCH_LOCKS = sorted(ROOT.glob("env/stacks/*/torch-*.txt"))
+
+
+@pytest.mark.parametrize("path", TORCH_LOCKS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_a_torch_lock_names_a_wheel_of_the_catalogue_for_its_build_and_platform(path: Path) -> None:
+    tag, platform = path.stem.removeprefix("torch-").split("-", 1)
+    (pinned,) = re.findall(
+        r"^torch==(\S+) \\\n    --hash=sha256:(\w+)$", path.read_text(encoding="utf-8"), re.MULTILINE
+    )
+    (wheel,) = [one for one in WHEELS["wheels"] if one["sha256"] == pinned[1]]
+    assert (wheel["tag"], wheel["platform"], wheel["python"]) == (tag, platform, "3.11")
+    assert pinned[0] == wheel["version"] + ("" if on_package_index(wheel) else f"+{tag}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for path in TORCH_LOCKS if path.stem.startswith("torch-cu") and path.stem.endswith("linux-64")],
+    ids=lambda path: f"{path.parent.name}-{path.stem}",
+)
+def test_a_torch_lock_for_linux_brings_the_cuda_that_it_is_named_after(path: Path) -> None:
+    """The file name of a wheel of the package index does not say which CUDA it is for; what it brings does."""
+    text = path.read_text(encoding="utf-8")
+    (runtime,) = re.findall(r"^nvidia-cuda-runtime(?:-cu\d+)?==(\d+)\.(\d+)\.", text, re.MULTILINE)
+    assert f"torch-cu{runtime[0]}{runtime[1]}-linux-64" == path.stem
 
 
 # ---- models.yml

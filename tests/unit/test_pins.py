@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -117,15 +118,29 @@ def test_the_recipe_mended_is_at_peace() -> None:
 # ---- The project's own stacks
 
 
+# FastChat's page needs the pydantic with which FastChat's API does not stream: that is why it has a stack of its own.
+KNOWN = {"web": ["LW-KNOWN-009"]}
+
+
+@pytest.mark.parametrize("platform", pins.PLATFORMS)
 @pytest.mark.parametrize("stack", STACKS)
-def test_the_stacks_of_the_project_do_not_contradict_themselves(stack: str) -> None:
-    texts = program.texts_of_stack(STACKS[stack], "linux-64")
-    assert texts
+def test_the_stacks_of_the_project_do_not_contradict_themselves(stack: str, platform: str) -> None:
+    texts = program.texts_of_stack(STACKS[stack], platform)
+    builds = yaml.safe_load((STACKS[stack] / "stack.yml").read_text(encoding="utf-8")).get("builds")
+    assert [text.name for text in texts] == (
+        [f"{stack} {tag} {platform}" for tag in sorted(builds)] if builds else [f"{stack} {platform}"]
+    )
     for text in texts:
         assert len(text.pins) > 20
         assert all(pin.closed and not pin.fault for pin in text.pins)
-        found = find(text.pins, METADATA, text.python, model="chatglm2-6b" if stack == "chatglm2" else "")
-        assert [one.say() for one in found if one.kind != pins.NOTE] == []
+        model = "chatglm2-6b" if stack == "chatglm2" else ""
+        found = find(text.pins, METADATA, text.python, platform, model=model)
+        assert ids([one for one in found if one.kind != pins.NOTE]) == KNOWN.get(stack, [])
+
+
+def test_a_stack_whose_transformers_a_model_cannot_take_is_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["--stack", "current", "--model", "chatglm2-6b"]) == 1
+    assert "LW-KNOWN-002: transformers 4.57.6 does not load ChatGLM2-6B" in capsys.readouterr().out
 
 
 def test_a_stack_that_is_spoilt_is_found() -> None:
@@ -458,10 +473,17 @@ def test_the_program_speaks_json(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert whole["findings"][0]["ways_out"]
 
 
-@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("stack", [stack for stack in STACKS if stack not in KNOWN])
 def test_the_program_passes_the_stacks(stack: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--stack", stack]) == 0
-    assert "No contradiction in" in capsys.readouterr().out
+    assert f"No contradiction in {stack}" in capsys.readouterr().out
+
+
+def test_the_program_says_that_the_page_must_not_serve_the_api(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["--stack", "web"]) == 1
+    out = capsys.readouterr().out
+    assert "every streaming call to FastChat's API fails" in out
+    assert "0 contradictions, 1 known problems" in out
 
 
 def test_a_stack_brings_its_python_unless_told_otherwise(capsys: pytest.CaptureFixture[str]) -> None:
@@ -492,7 +514,7 @@ def test_a_file_that_is_no_text_is_refused(
 
 def test_a_stack_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["--stack", "none"]) == 2
-    assert "chatglm2, frontend, agents" in capsys.readouterr().err
+    assert "chatglm2, current, frontend, web, agents" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -551,8 +573,46 @@ def test_a_model_that_nobody_knows_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "chatglm2-6b" in capsys.readouterr().err
 
 
+@pytest.fixture
+def agents(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the agents' stack, to be damaged."""
+    folder = shutil.copytree(ENV / "agents", tmp_path / "agents")
+    monkeypatch.setattr(program, "stacks", lambda _env: {"agents": folder})
+    return folder
+
+
 def test_a_stack_without_locks_for_a_platform_is_not_judged_by_those_of_another(
-    capsys: pytest.CaptureFixture[str],
+    agents: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    assert program.main(["--stack", "agents", "--platform", "win-64"]) == 0
+    (agents / "autogen-win-64.txt").unlink()
+    assert program.main(["--stack", "agents", "--platform", "linux-64"]) == 0
+    capsys.readouterr()
     assert program.main(["--stack", "agents", "--platform", "win-64"]) == 2
     assert "no lock for win-64" in "".join(capsys.readouterr())
+
+
+def test_a_build_that_is_locked_on_one_platform_only_is_judged_there(tmp_path: Path) -> None:
+    folder = shutil.copytree(STACKS["current"], tmp_path / "current")
+    (folder / "torch-cu118-win-64.txt").unlink()
+    texts = {platform: program.texts_of_stack(folder, platform) for platform in pins.PLATFORMS}
+    assert [platform for platform, found in texts.items() if any("cu118" in one.name for one in found)] == ["linux-64"]
+    assert len(texts["win-64"]) == len(texts["linux-64"]) - 1
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("stack.yml", b"a: b: c\n"),
+        ("stack.yml", b"name: agents\n"),
+        ("stack.yml", b"3\n"),
+        ("autogen-linux-64.txt", b"\xff\x00"),
+    ],
+)
+def test_a_stack_that_cannot_be_read_is_a_sentence(
+    file: str, content: bytes, agents: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (agents / file).write_bytes(content)
+    assert program.main(["--stack", "agents"]) == 2
+    said = capsys.readouterr()
+    assert (said.err.split(":")[0], said.out) == ("LW-PINS-006", "")

@@ -144,6 +144,11 @@ class Catalogue:
     gpus: Gpus = field(default_factory=Gpus)
     mirrors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by profile, as in lab_mirrors
 
+    @property
+    def serving(self) -> list[Stack]:
+        """The stacks that models are served with."""
+        return [one for one in self.stacks.values() if one.transformers]
+
 
 def load(env: Path, bundle: Path | None) -> Catalogue:
     """Read the catalogue below ``env``; with ``bundle``, the manifest of what it holds."""

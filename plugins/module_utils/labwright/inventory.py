@@ -136,6 +136,9 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
             found.append(
                 finding("LW-PLAN-024", model=wish.model, tokens=wish.tokens, most=int(entry["context_length"]))
             )
+    stack, known = host.wishes["lab_stack"], sorted(one.name for one in catalogue.serving)
+    if "workers" in host.groups and stack not in ("", *known):
+        found.append(finding("LW-STACK-004", wish=stack, known=known))
     waivers, level = host.wishes["lab_waivers"], host.wishes["lab_level"]
     if (level == "forced") != bool(waivers):
         found.append(finding("LW-PLAN-018", level=level, count=len(waivers)))

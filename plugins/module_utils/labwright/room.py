@@ -44,28 +44,28 @@ class Chooser:
 
     def _stack(self, model: str, platform: str, waived: frozenset[str], wish: str) -> tuple[Stack | None, Explained]:
         window = str(self.catalogue.models[model]["transformers"]["window"])
-        everything = [one for one in self.catalogue.stacks.values() if one.transformers]
-        serving = [one for one in everything if wish in ("", one.name)]
-        if not serving:
-            names = sorted(one.name for one in everything)
-            return None, Explained("stack", "-", finding("LW-STACK-004", wish=wish, known=names))
-        fits = [one for one in serving if one.transformers in SpecifierSet(window)]
-        rejected = tuple(
-            Rejected(one.name, finding("LW-STACK-001", model=model, window=window, found=one.transformers))
-            for one in serving
-            if one not in fits
-        ) + tuple(Rejected(one.name, finding("LW-STACK-005", wish=wish)) for one in everything if one not in serving)
+        serving = self.catalogue.serving
+        allowed = [one for one in serving if wish in ("", one.name)]
+        fits = [one for one in allowed if one.transformers in SpecifierSet(window)]
         overruled = not fits and "LW-STACK-001" in waived
-        candidates = fits or (serving if overruled else [])
-        if not candidates:
-            known = [f"{one.name} ({one.transformers})" for one in serving]
-            return None, Explained(
-                "stack", "-", finding("LW-STACK-002", model=model, window=window, known=known), rejected
-            )
-        best = max(candidates, key=lambda one: (self.has_locks(one, platform), version(one.transformers)))
-        rejected += tuple(
-            Rejected(one.name, finding("LW-STACK-003", other=best.name)) for one in candidates if one is not best
+        best = max(
+            fits or (allowed if overruled else []),
+            key=lambda one: (self.has_locks(one, platform), version(one.transformers)),
+            default=None,
         )
+
+        def against(one: Stack) -> Finding:
+            if one not in allowed:
+                return finding("LW-STACK-005", wish=wish)
+            if one not in fits:
+                return finding("LW-STACK-001", model=model, window=window, found=one.transformers)
+            return finding("LW-STACK-003", other=best.name if best else "")
+
+        rejected = tuple(Rejected(one.name, against(one)) for one in serving if one is not best)
+        if best is None:
+            known = [f"{one.name} ({one.transformers})" for one in allowed]
+            reason = finding("LW-STACK-002", model=model, window=window, known=known)
+            return None, Explained("stack", "-", reason, rejected)
         reason = finding(
             "WHY-STACK-WAIVED" if overruled else "WHY-STACK",
             model=model,

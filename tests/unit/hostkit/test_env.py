@@ -24,7 +24,9 @@ while [ $# -gt 0 ]; do case "$1" in -p) prefix=$2;; --file) cat "$2" >> {box}/ex
 info=$prefix/lib/python3.11/site-packages/pip-24.0.dist-info
 mkdir -p "$prefix/bin" "$info" && touch "$info/METADATA"
 cp {box}/pip "$prefix/bin/python"
-for name in $(sed -n 's,.*/\\([^/]*\\)\\.conda$,\\1,p' {box}/explicit); do echo '{{}}' > "$prefix/conda-meta/$name.json"; done
+for name in $(sed -n 's,.*/\\([^/]*\\)\\.conda$,\\1,p' {box}/explicit); do
+  touch "$prefix/conda-meta/$name.json"
+done
 """
 # Writes its arguments, its settings and the wheels it sees into the log, then installs what the lock names.
 PIP = """#!/bin/sh

@@ -76,6 +76,9 @@ def test_what_the_host_has_is_not_needed(request_: dict[str, Any], tmp_path: Pat
     State([("conda", "1")]).write(tmp_path / "envs" / "one")
     State([("conda", "1"), ("torch", "2")]).write(tmp_path / "envs" / "two")
     package(tmp_path / "envs" / "two", "torch-2.0")
+    for name in ("one", "two"):
+        (tmp_path / "envs" / name / "conda-meta").mkdir()
+        (tmp_path / "envs" / name / "conda-meta" / "python.json").touch()
     (tmp_path / "models" / "demo").mkdir(parents=True)
     (tmp_path / "models" / "demo" / "weights.bin").write_bytes(b"w" * 100)
     assert take.run(request_, True).after.split() == ["torch.whl"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -187,15 +188,16 @@ ON_PAPER = {
 }
 
 
-def whole_bundle(folder: Path) -> Path:
-    """A bundle that holds all that this repository's own catalogue wants of one."""
+def whole_bundle(folder: Path, tags: Collection[str] | None = None) -> Path:
+    """A bundle that holds all that this repository's own catalogue wants of one; of torch the builds of ``tags``."""
     one = real()
     sums = {f"conda/{row['url'].rsplit('/', 1)[1]}": row["sha256"] for row in one.conda["linux-64"]}
     members = list(sums)
     sums |= {"installers/conda.sh": "0" * 64}
     for stack in one.stacks.values():
         for lock in stack.locks:
-            sums |= {f"wheels/{pin}.whl": found[0] for pin, found in lock.layer.pins}
+            if tags is None or lock.tag in ("", *tags):
+                sums |= {f"wheels/{one}.whl": one for _pin, found in lock.layer.pins for one in found}
     for file in one.models["labwright-demo"]["files"]:
         sums[f"models/labwright-demo/{file['path']}"] = file["sha256"]
     manifest = {
@@ -241,6 +243,22 @@ def lab_of(
 def act(arguments: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = action(LABWRIGHT, arguments).run(None, task_vars)
     return result
+
+
+@pytest.fixture
+def no_gpu_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This repository's own catalogue without a lock for any GPU."""
+    load = LABWRIGHT.catalog.load
+
+    def bare(env: Path, bundle: Path | None) -> Any:
+        found = load(env, bundle)
+        stacks = {
+            name: replace(one, locks=tuple(lock for lock in one.locks if not lock.tag.startswith("cu")))
+            for name, one in found.stacks.items()
+        }
+        return replace(found, stacks=stacks)
+
+    monkeypatch.setattr(LABWRIGHT.catalog, "load", bare)
 
 
 def the_plan(tmp_path: Path) -> dict[str, Any]:
@@ -291,6 +309,7 @@ def test_check_names_every_contradiction_of_the_lab_and_its_hosts_together() -> 
     ("wishes", "groups", "code"),
     [
         ({"lab_models": ["guess"]}, {}, "LW-PLAN-003"),
+        ({"lab_stack": "frontend"}, {}, "LW-STACK-004"),
         ({}, {"controller": []}, "LW-PLAN-001"),
         ({}, {"api": [], "agents": ["ctl10"]}, "LW-PLAN-002"),
         ({"lab_address": "192.0.2.1"}, {}, "LW-PLAN-016"),
@@ -335,6 +354,7 @@ def test_plan_prints_and_writes_the_lab_and_each_host(tmp_path: Path, capsys: py
     assert not list((tmp_path / "plan").rglob("*.new"))
 
 
+@pytest.mark.usefixtures("no_gpu_locks")
 def test_a_host_on_paper_is_planned_without_facts_and_its_gaps_are_notes(tmp_path: Path) -> None:
     task_vars = lab_of(tmp_path)
     task_vars["hostvars"]["w11"] |= {"hardware_given": ON_PAPER, "lab_models": ["chatglm2-6b"]}
@@ -346,6 +366,7 @@ def test_a_host_on_paper_is_planned_without_facts_and_its_gaps_are_notes(tmp_pat
     assert entry["workers"][0]["gpus"] == [{"uuid": "GPU-given-w11-0", "name": "NVIDIA GeForce RTX 5090", "index": 0}]
 
 
+@pytest.mark.usefixtures("no_gpu_locks")
 def test_the_gaps_of_a_host_that_was_asked_are_its_problems(tmp_path: Path) -> None:
     result = act({"do": "plan"}, lab_of(tmp_path, facts=GPU))
     assert result["met"] is False
@@ -353,6 +374,17 @@ def test_the_gaps_of_a_host_that_was_asked_are_its_problems(tmp_path: Path) -> N
     assert whole["met"] is False
     assert ids(whole["hosts"]["w11"]["problems"]) == ["LW-PLAN-005"]
     assert ids(whole["hosts"]["ctl10"]["problems"]) == []
+
+
+def test_a_bundle_without_the_torch_build_of_a_card_is_a_gap_that_names_the_wish(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, facts=GPU)
+    whole_bundle(tmp_path / "bundle", tags=["cpu"])
+    assert act({"do": "plan"}, task_vars)["met"] is False
+    entry = the_plan(tmp_path)["hosts"]["w11"]
+    assert (ids(entry["problems"]), entry["workers"][0]["torch"]["tag"]) == (["LW-PLAN-014"], "cu128")
+    assert "lab_bundle_tags (cu128)" in entry["problems"][0]["fix"]
+    whole_bundle(tmp_path / "bundle", tags=["cpu", "cu128"])
+    assert act({"do": "plan"}, task_vars)["met"]
 
 
 def test_without_a_bundle_a_model_of_this_repository_is_a_gap(tmp_path: Path) -> None:

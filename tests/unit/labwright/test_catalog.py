@@ -17,16 +17,29 @@ from labwright.catalog import Gpus, Layer, Lock, Stack
 from unit.labwright.made_up import FASTCHAT, STACKS, TORCH, TORCH_GPU, layer, manifest, real, sha
 from unit.labwright.plugins import ROOT
 
+PLATFORMS = ("linux-64", "win-64")
+
 
 def test_the_catalogue_of_this_repository() -> None:
     one = real()
-    assert {"chatglm2", "frontend", "agents"} <= set(one.stacks)
-    assert [lock.layer.role for lock in one.stacks["chatglm2"].locks] == ["torch", "transformers", "fastchat"]
-    assert [lock.layer.role for lock in one.stacks["frontend"].locks] == ["fastchat"]
-    assert [lock.layer.role for lock in one.stacks["agents"].locks] == ["autogen"]
-    assert one.stacks["chatglm2"].locked == {("linux-64", "2.13.0+cpu")}
+    assert {"chatglm2", "current", "web", "frontend", "agents"} == set(one.stacks)
+    assert [stack.name for stack in one.serving] == ["chatglm2", "current"], "with web no model is served"
+    for platform in PLATFORMS:
+        for name in ("chatglm2", "current", "web"):
+            layers = one.stacks[name].layers("cpu", platform)
+            assert [layer.role for layer in layers] == ["torch", "transformers", "fastchat"]
+        assert [layer.role for layer in one.stacks["frontend"].layers("", platform)] == ["fastchat"]
+        assert [layer.role for layer in one.stacks["agents"].layers("", platform)] == ["autogen"]
     assert (one.stacks["chatglm2"].torch, one.stacks["chatglm2"].transformers) == (">=2.0", "4.33.3")
     assert (one.manifest, one.by_sum) == (None, {})
+
+
+@pytest.mark.parametrize("name", ["chatglm2", "current", "web"])
+def test_every_build_that_a_stack_names_is_locked_on_both_platforms_and_nothing_else(name: str) -> None:
+    builds = yaml.safe_load((ROOT / f"env/stacks/{name}/stack.yml").read_text(encoding="utf-8"))["builds"]
+    assert "cpu" in builds
+    labels = {f"{version}+{tag}" for tag, version in builds.items()}
+    assert real().stacks[name].locked == {(platform, label) for platform in PLATFORMS for label in labels}
 
 
 def test_every_pin_of_every_lock_has_a_sum() -> None:
@@ -70,10 +83,10 @@ def test_the_torch_table_is_whole() -> None:
 CHECKED = ("models", "installers", "torch", "wheels", "gpus", "conda", "mirrors")
 SMALL: dict[str, str] = {
     "stacks/one/stack.yml": "name: one\nwhy: a test\npython: 3.11\nplatforms: [linux-64]\ntransformers: 4.33.3\n"
-    "torch: '>=2.0'\nlayers:\n"
-    "  - {role: torch, lock: torch.txt, tag: cpu}\n  - {role: fastchat, lock: fastchat.txt}\n",
-    "stacks/one/torch.txt": layer("torch", "torch==2.0").requirements,
-    "stacks/one/fastchat.txt": layer("fastchat", "fschat==0.2").requirements,
+    "torch: '>=2.0'\nbuilds: {cpu: '2.0', cu118: '2.1'}\nlayers:\n"
+    "  - {role: torch, roots: [torch, numpy]}\n  - {role: fastchat}\n",
+    "stacks/one/torch-cpu-linux-64.txt": layer("torch", "torch==2.0").requirements,
+    "stacks/one/fastchat-linux-64.txt": layer("fastchat", "fschat==0.2").requirements,
     "stacks/notes/README": "no stack",
     "conda/conda-lock.yml": "package:\n"
     "  - {platform: linux-64, url: u/pip, hash: {sha256: b}}\n"
@@ -105,6 +118,18 @@ def small(folder: Path, **texts: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(texts.get(path.stem, text))
     return folder
+
+
+def test_a_lock_that_was_changed_since_it_was_made_is_refused(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "env/stacks/frontend", tmp_path / "frontend")
+    lock = tmp_path / "frontend/fastchat-linux-64.txt"
+    text = lock.read_text(encoding="utf-8")
+    lock.write_text(text.replace("# Sums", "# Some"), encoding="utf-8")
+    assert catalog.stack_of(tmp_path / "frontend").locks, "a comment is no entry"
+    at = text.index("--hash=sha256:") + 20
+    lock.write_text(text[:at] + ("0" if text[at] != "0" else "1") + text[at + 1 :], encoding="utf-8")
+    with pytest.raises(Problem, match=r"^LW-CAT-005: \S+/fastchat-linux-64.txt is not as it was locked"):
+        catalog.stack_of(tmp_path / "frontend")
 
 
 def test_a_made_up_catalogue(tmp_path: Path) -> None:
@@ -171,6 +196,23 @@ def test_a_stack_gives_the_layers_of_one_build_in_order() -> None:
     assert both.layers("cu128", "linux-64") == []
     assert both.layers("cpu", "win-64") == []
     assert both.locked == {("linux-64", "2.0.1+cpu"), ("linux-64", "2.7.1+cu126")}
+
+
+def test_locks_are_found_by_role_build_and_platform(tmp_path: Path) -> None:
+    folder = small(tmp_path) / "stacks/one"
+    text = (folder / "stack.yml").read_text().replace("[linux-64]", "[linux-64, win-64]")
+    (folder / "stack.yml").write_text(text)
+    (folder / "torch-cu118-linux-64.txt").write_text(layer("torch", "torch==2.1+cu118").requirements)
+    (folder / "torch-cu118-win-64.txt").write_text(layer("torch", "torch==2.1+cu118").requirements)
+    (folder / "torch-cu999-linux-64.txt").write_text(layer("torch", "torch==9.9").requirements)
+    found = catalog.stack_of(folder)
+    assert [(one.layer.role, one.tag, one.platform) for one in found.locks] == [
+        ("torch", "cpu", "linux-64"),
+        ("torch", "cu118", "linux-64"),
+        ("fastchat", "", "linux-64"),
+        ("torch", "cu118", "win-64"),
+    ], "a lock that is not there is left out, and so is one that the stack does not name"
+    assert found.locked == {("linux-64", "2.0+cpu"), ("linux-64", "2.1+cu118")}, "Windows lacks the layer with FastChat"
 
 
 def test_a_stack_that_lacks_a_layers_lock_for_a_build_has_not_locked_it() -> None:

@@ -504,6 +504,42 @@ def test_a_windows_host_is_planned_and_not_changed() -> None:
     assert gaps("idle9", [*THREE, host("idle9", "spare")], machine(platform="win-64")) == []
 
 
+T4 = machine(card(16 * 1024, "7.5", "Tesla T4"), driver="535.104.05")
+
+
+def on_a_t4(model: str, platform: str = "linux-64") -> tuple[Host, dict[str, Any]]:
+    """A host without a bundle and its lab, planned by this repository's catalogue."""
+    groups = "controller api workers" + (" agents" if platform == "linux-64" else "")
+    one = host("c1", groups, lab_models=[model], lab_bundle_url="")
+    return one, written(lab([one], {"c1": replace(T4, platform=platform)}, catalogue_=real()))
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-0.5b-instruct", "qwen2.5-7b-instruct"])
+def test_a_t4_without_a_bundle_is_brought_everything(model: str) -> None:
+    one, whole = on_a_t4(model)
+    assert delivery.gaps(one, whole["hosts"]["c1"], whole, real()) == []
+    found = delivery.spell_out(one, whole["hosts"]["c1"], whole, real())
+    assert [kind(request) for request in found["whole"]] == ["current-cu128", "frontend", "agents"]
+    torch = found["whole"][0]["layers"][1]
+    assert "torch==2.10.0 " in torch["requirements"]
+    assert "nvidia-cuda-runtime-cu12==12.8." in torch["requirements"]
+    assert torch["index"] == ["--extra-index-url", f"{delivery.TORCH_INDEX}/cu128"]
+    (files,) = [request["files"] for request in found["models"]]
+    assert {file["path"] for file in files} == {file["path"] for file in real().models[model]["files"]}
+
+
+@pytest.mark.parametrize("model", ["chatglm2-6b", "glm-4-9b-chat-hf", "labwright-demo"])
+def test_a_model_without_known_sums_or_of_this_repository_stays_a_gap_without_a_bundle(model: str) -> None:
+    one, whole = on_a_t4(model)
+    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], whole, real())] == ["LW-PLAN-007"]
+
+
+def test_a_windows_host_with_locks_is_still_planned_only() -> None:
+    one, whole = on_a_t4("qwen2.5-7b-instruct", "win-64")
+    assert whole["hosts"]["c1"]["workers"][0]["torch"] == {"version": "2.10.0", "tag": "cu128", "torchvision": "0.25.0"}
+    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], whole, real())] == ["LW-PLAN-022"]
+
+
 # --- removal ---------------------------------------------------------------------------------------------------------
 
 

@@ -28,6 +28,7 @@ from unit.labwright.made_up import (
     all_ids,
     card,
     catalogue,
+    entry,
     host,
     ids,
     lab,
@@ -198,6 +199,79 @@ def test_of_two_stacks_with_locks_the_newer_one_comes_first() -> None:
     assert lab([host("c1", "controller workers")], catalogue_=one).hosts["c1"].workers[0].stack == "newest"
 
 
+# "newest" would be taken for "demo" unless another one was wished for; "newer" cannot serve it.
+TWO_THAT_DO = {**STACKS, "newest": replace(STACKS["chatglm2"], name="newest", transformers="4.33.9")}
+
+
+def wishing(stack_: str, *models: Any, **wishes: Any) -> HostPlan:
+    """One host whose stack was wished for."""
+    fleet = [host("c1", "controller workers", lab_models=list(models), lab_stack=stack_, **wishes)]
+    return lab(fleet, catalogue_=catalogue(stacks=TWO_THAT_DO)).hosts["c1"]
+
+
+@pytest.mark.parametrize(("wish", "other"), [("chatglm2", "newest"), ("newest", "chatglm2")])
+def test_the_stack_that_is_wished_for_is_taken_and_the_others_are_not(wish: str, other: str) -> None:
+    found = wishing(wish, "demo", "other")
+    assert found.problems == []
+    assert [one.stack for one in found.workers] == [wish, wish]
+    (row,) = [row for row in found.workers[0].explain if row.choice == "stack"]
+    assert row.because.id == "WHY-STACK"
+    assert {no.value: no.why.id for no in row.rejected} == {other: "LW-STACK-005", "newer": "LW-STACK-005"}
+    assert row.rejected[0].why.sentence() == f"lab_stack asks for {wish}."
+
+
+def test_a_wish_for_a_stack_is_one_hosts_own() -> None:
+    fleet = [host("c1", "controller workers", lab_stack="chatglm2"), host("w2", "workers")]
+    hosts = lab(fleet, catalogue_=catalogue(stacks=TWO_THAT_DO)).hosts
+    assert [one.stack for name in ("c1", "w2") for one in hosts[name].workers] == ["chatglm2", "newest"]
+
+
+@pytest.mark.parametrize("name", ["chatglm3", "frontend", "agents"])
+@pytest.mark.parametrize("replicas", [{}, {"replicas": 1}, {"replicas": "fit"}])
+def test_a_stack_that_serves_nothing_is_a_problem_of_its_host(name: str, replicas: dict[str, Any]) -> None:
+    models = [{"name": "demo", **replicas}]
+    fleet = [
+        host("c1", "controller"),
+        host("w2", "workers", lab_models=models, lab_stack=name),
+        host("w3", "workers", lab_models=models),
+    ]
+    made = lab(fleet)
+    assert ids(made.hosts["w2"].problems) == ["LW-STACK-004"]
+    assert made.hosts["w2"].problems[0].values == {"wish": name, "known": ["chatglm2", "newer"]}
+    assert made.hosts["w2"].workers == []
+    assert [one.model for one in made.hosts["w3"].workers] == ["demo"]
+    assert not made.met
+
+
+def test_a_host_that_serves_no_model_may_carry_any_wish_for_a_stack() -> None:
+    assert lab([host("c1", "controller", lab_stack="chatglm3"), host("w2", "workers")]).met
+
+
+def test_a_wished_stack_outside_of_a_models_window_is_refused_though_another_one_would_do() -> None:
+    assert wishing("", "new").problems == []
+    found = wishing("chatglm2", "demo", "new")
+    assert ids(found.problems) == ["LW-STACK-002"]
+    assert found.problems[0].values["known"] == ["chatglm2 (4.33.3)"]
+    assert "empty lab_stack" in found.problems[0].say()["fix"]
+    assert found.workers == []
+
+
+def test_a_wished_stack_outside_of_a_models_window_is_taken_by_waiver() -> None:
+    found = wishing("chatglm2", "new", **waive("LW-STACK-001"))
+    assert found.problems == []
+    assert [one.stack for one in found.workers] == ["chatglm2"]
+    assert found.waivers == [{"rule": "LW-STACK-001", "reason": "tried by hand in May", "value": "chatglm2"}]
+    (row,) = [row for row in found.workers[0].explain if row.choice == "stack"]
+    assert row.because.id == "WHY-STACK-WAIVED"
+    assert {no.value: no.why.id for no in row.rejected} == {"newer": "LW-STACK-005", "newest": "LW-STACK-005"}
+
+
+def test_a_waiver_is_not_used_where_the_wished_stack_does() -> None:
+    found = wishing("newer", "new", **waive("LW-STACK-001"))
+    assert ([one.stack for one in found.workers], found.waivers) == (["newer"], [])
+    assert ids(found.notes) == ["LW-PLAN-027"]
+
+
 # --- quantisation ----------------------------------------------------------------------------------------------------
 
 
@@ -284,6 +358,40 @@ def test_a_driver_newer_than_the_catalogue_is_noted_and_taken_for_good() -> None
     found = chatglm2(card(24 * GIB), driver="610.10.01")
     assert (ids(found.notes), found.problems) == (["LW-GPU-014"], [])
     assert found.workers[0].build.label == chatglm2(card(24 * GIB), driver="595.45.04").workers[0].build.label
+
+
+# --- this repository's locks ------------------------------------------------------------------------------------------
+
+SERVED = {
+    "chatglm2-6b": "chatglm2",
+    "qwen2.5-0.5b-instruct": "current",
+    "qwen2.5-7b-instruct": "current",
+    "glm-4-9b-chat-hf": "current",
+}
+
+
+@pytest.mark.parametrize("platform", ["linux-64", "win-64"])
+@pytest.mark.parametrize("model", SERVED)
+@pytest.mark.parametrize(
+    ("capability", "driver", "build"),
+    [
+        ("7.5", "535.104.05", "2.10.0+cu128"),
+        ("7.5", "470.82.01", "2.7.1+cu118"),
+        ("7.0", "580.65.06", "2.10.0+cu128"),
+        ("12.0", "580.65.06", "2.12.1+cu130"),
+    ],
+    ids=["T4", "T4 with an old driver", "V100", "RTX 5090"],
+)
+def test_each_model_gets_a_locked_build_of_the_stack_that_its_code_works_with(
+    capability: str, driver: str, build: str, model: str, platform: str
+) -> None:
+    found = chatglm2(card(32 * GIB, capability), driver=driver, platform=platform, lab_models=[model])
+    assert found.problems == []
+    (worker,) = found.workers
+    assert (worker.stack, worker.build.label) == (SERVED[model], build)
+    stack_ = real().stacks[worker.stack]
+    assert (platform, build) in stack_.locked
+    assert [one.role for one in stack_.layers(worker.build.tag, platform)] == ["torch", "transformers", "fastchat"]
 
 
 # --- CPU -------------------------------------------------------------------------------------------------------------
@@ -399,7 +507,7 @@ def test_two_kinds_of_cards_on_one_host_get_a_build_each() -> None:
     found = chatglm2(*cards, lab_models=["chatglm2-6b", "chatglm2-6b"])
     assert found.problems == []
     builds = {worker.gpus[0].compute_capability: worker.build.label for worker in found.workers}
-    assert builds == {"7.0": "2.12.1+cu126", "12.0": "2.12.1+cu130"}
+    assert builds == {"7.0": "2.10.0+cu128", "12.0": "2.12.1+cu130"}
 
 
 def test_a_card_without_code_is_left_out_and_the_other_one_serves() -> None:
@@ -575,9 +683,10 @@ def test_on_the_cpu_a_host_carries_one_copy_of_a_model() -> None:
 
 def test_auto_fills_the_cards_with_all_models_of_the_catalogue_the_largest_first() -> None:
     fleet = [host("ctl10", "controller api"), host("w11", "workers", lab_models="auto")]
-    made = lab(fleet, cards_for(fleet, card(24 * GIB)), catalogue_=real())
+    made = lab(fleet, cards_for(fleet, card(80 * GIB)), catalogue_=real())
     assert made.met
-    assert [one.model for one in made.hosts["w11"].workers][:1] == ["chatglm2-6b"]
+    names = ["glm-4-9b-chat-hf", "qwen2.5-7b-instruct", "chatglm2-6b", "qwen2.5-0.5b-instruct"]
+    assert [one.model for one in made.hosts["w11"].workers][: len(names)] == names
     bundled = {name for name, model in real().models.items() if "bundled" in model}
     assert not bundled & {one.model for one in made.hosts["w11"].workers}
 
@@ -662,11 +771,10 @@ def test_the_same_lab_planned_again_stays_as_it_is() -> None:
 
 
 def test_a_number_that_cannot_be_reached_makes_no_other_worse_and_pins_nothing() -> None:
-    wanted = [{"name": "chatglm2-6b", "replicas": 1}, {"name": "qwen2.5-7b-instruct", "replicas": 1}]
-    fleet, machines = room_of(1, *wanted)
-    first = lab(fleet, machines, catalogue_=real())
+    fleet, machines = room_of(1, {"name": "big", "replicas": 1}, {"name": "odd", "replicas": 1})
+    first = lab(fleet, machines)
     assert ids(first.problems) == ["LW-STACK-002"]
-    assert placed(first)["w11"][0][:2] == ("chatglm2-6b", "fp16")
+    assert placed(first)["w11"][0][:2] == ("big", "fp16")
     assert written(first)["placed"] == {}
 
 
@@ -726,8 +834,10 @@ def test_of_several_waivers_the_build_that_needs_the_fewest_is_taken() -> None:
 
 
 def test_all_models_that_cannot_be_had_are_named_together() -> None:
-    made = chatglm2(card(80 * GIB), lab_models=["chatglm2-6b", "glm-4-9b-chat-hf", "qwen2.5-7b-instruct"])
-    assert ids(made.problems) == ["LW-STACK-002", "LW-STACK-002"]
+    one = catalogue(models={**MODELS, "older": entry("older", "<4.20")})
+    fleet = [host("c1", "controller workers", lab_models=["demo", "odd", "older"])]
+    problems = lab(fleet, {"c1": machine(card(80 * GIB))}, catalogue_=one).hosts["c1"].problems
+    assert [(one.id, one.values["model"]) for one in problems] == [("LW-STACK-002", "odd"), ("LW-STACK-002", "older")]
 
 
 def test_a_cpu_host_on_auto_planned_again_stays_as_it_is() -> None:
@@ -746,8 +856,8 @@ def test_a_new_host_moves_nothing(models: list[Any]) -> None:
     grown = [*fleet, host("a5", "workers", lab_models=models)]
     second = again(grown, {**machines, "a5": machine(card(80 * GIB), card(80 * GIB), named="a5")}, first)
     assert {name: one for name, one in placed(second).items() if name != "a5"} == placed(first)
-    for name, entry in written(first)["hosts"].items():
-        assert written(second)["hosts"][name]["workers"] == entry["workers"]
+    for name, part in written(first)["hosts"].items():
+        assert written(second)["hosts"][name]["workers"] == part["workers"]
     fresh = lab(grown, {**machines, "a5": machine(card(80 * GIB), card(80 * GIB), named="a5")}, catalogue_=real())
     assert placed(fresh) != placed(second), "without the last plan the better host would have taken them"
 
@@ -877,6 +987,8 @@ def test_a_waived_stack_is_taken_and_named() -> None:
     found = lab([host("c1", "controller workers", lab_models=["odd"], **waive("LW-STACK-001"))]).hosts["c1"]
     assert found.problems == []
     assert found.waivers == [{"rule": "LW-STACK-001", "reason": "tried by hand in May", "value": "newer"}]
+    rejected = found.workers[0].explain[0].rejected
+    assert [(no.value, no.why.id) for no in rejected] == [("chatglm2", "LW-STACK-001")], "what is taken is not rejected"
 
 
 # For each rule that may be waived, a host on which it alone stands in the way.
