@@ -80,13 +80,19 @@ def test_the_torch_table_is_whole() -> None:
 
 # --- a small one -----------------------------------------------------------------------------------------------------
 
+
+def sealed(entries: str) -> str:
+    """A lock's text with the sum of its entries in its head."""
+    return f"# entries-sha256: {catalog.entries_digest(entries)}\n{entries}"
+
+
 CHECKED = ("models", "installers", "torch", "wheels", "gpus", "conda", "mirrors")
 SMALL: dict[str, str] = {
     "stacks/one/stack.yml": "name: one\nwhy: a test\npython: 3.11\nplatforms: [linux-64]\ntransformers: 4.33.3\n"
     "torch: '>=2.0'\nbuilds: {cpu: '2.0', cu118: '2.1'}\nlayers:\n"
     "  - {role: torch, roots: [torch, numpy]}\n  - {role: fastchat}\n",
-    "stacks/one/torch-cpu-linux-64.txt": layer("torch", "torch==2.0").requirements,
-    "stacks/one/fastchat-linux-64.txt": layer("fastchat", "fschat==0.2").requirements,
+    "stacks/one/torch-cpu-linux-64.txt": sealed(layer("torch", "torch==2.0").requirements),
+    "stacks/one/fastchat-linux-64.txt": sealed(layer("fastchat", "fschat==0.2").requirements),
     "stacks/notes/README": "no stack",
     "conda/conda-lock.yml": "package:\n"
     "  - {platform: linux-64, url: u/pip, hash: {sha256: b}}\n"
@@ -202,9 +208,9 @@ def test_locks_are_found_by_role_build_and_platform(tmp_path: Path) -> None:
     folder = small(tmp_path) / "stacks/one"
     text = (folder / "stack.yml").read_text().replace("[linux-64]", "[linux-64, win-64]")
     (folder / "stack.yml").write_text(text)
-    (folder / "torch-cu118-linux-64.txt").write_text(layer("torch", "torch==2.1+cu118").requirements)
-    (folder / "torch-cu118-win-64.txt").write_text(layer("torch", "torch==2.1+cu118").requirements)
-    (folder / "torch-cu999-linux-64.txt").write_text(layer("torch", "torch==9.9").requirements)
+    (folder / "torch-cu118-linux-64.txt").write_text(sealed(layer("torch", "torch==2.1+cu118").requirements))
+    (folder / "torch-cu118-win-64.txt").write_text(sealed(layer("torch", "torch==2.1+cu118").requirements))
+    (folder / "torch-cu999-linux-64.txt").write_text(sealed(layer("torch", "torch==9.9").requirements))
     found = catalog.stack_of(folder)
     assert [(one.layer.role, one.tag, one.platform) for one in found.locks] == [
         ("torch", "cpu", "linux-64"),
