@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help ready demo demo-down test lint unit roles e2e bench lock trial clean develop
+.PHONY: help ready demo demo-down test lint unit roles e2e bench lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,7 @@ lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline --strict
-	$(BIN)/python env/lock.py --check
-	$(BIN)/python env/locking/conda.py --check
+	$(MAKE) --no-print-directory lock-check
 	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
 unit: develop $(CACHE)/agents/.ready ## Unit tests, and the agent programs' own
@@ -69,6 +68,10 @@ e2e: develop ## The demo from end to end, with faults
 bench: develop ## Measure: a thousand and ten thousand hosts planned, an environment from the bundle (after `make demo`)
 	$(BIN)/python tests/bench/plan.py
 	$(BIN)/python tests/bench/environment.py
+
+lock-check: develop ## Locks fit their sources, the catalogue and their own wheels' requirements; reads files only
+	$(BIN)/python env/lock.py --check
+	$(BIN)/python env/locking/conda.py --check
 
 lock: develop ## Make the locks anew from their sources
 	$(BIN)/python env/lock.py

@@ -18,6 +18,8 @@ import yaml
 ENV = Path(__file__).resolve().parent
 sys.path.insert(0, str(ENV.parent / "plugins/module_utils"))
 
+from hostkit.result import Problem  # noqa: E402
+from labwright import catalog  # noqa: E402
 from locking import checking, requires, resolving, torch  # noqa: E402
 from locking.problem import LockError  # noqa: E402
 from locking.sources import Source, all_sources  # noqa: E402
@@ -41,7 +43,16 @@ def chosen(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
 def check(sources: Sequence[Source], env: Path) -> list[str]:
     """A sentence for each fault."""
     wheels, book, python = torch.read_wheels(env), requires.read(env), host_python(env)
-    return [fault for source in sources for fault in checking.faults(source, wheels, book, python)]
+    for name in ("wheels", "conda", "torch_requires"):
+        catalog.checked(env, name)  # each row with its sum and its source, by its schema
+    without = [
+        row["filename"] for row in catalog.checked(env, "installers") if not row["sha256"] and not row.get("members")
+    ]
+    found = [
+        f"LW-LOCK-036: env/catalog/installers.yml: {name} has no sha256, nor has a file in it; add it with its source."
+        for name in without
+    ]
+    return found + [fault for source in sources for fault in checking.faults(source, wheels, book, python)]
 
 
 def lock(sources: Sequence[Source], env: Path, index: str) -> list[str]:
@@ -75,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print("\n".join(faults) or f"{len(sources)} sources with {closures} closures are locked as they should be.")
             return 1 if faults else 0
         print("\n".join(lock(sources, ENV, options.torch_index)))
-    except LockError as error:
+    except (LockError, Problem) as error:
         print(error, file=sys.stderr)
         return 2
     return 0

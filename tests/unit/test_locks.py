@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator
@@ -84,6 +85,17 @@ def test_the_layers_of_the_chatglm2_stack_hold_what_their_roles_install() -> Non
     assert names["transformers-linux-64"]["transformers"] == "4.33.3"
     assert names["fastchat-win-64"]["fschat"] == "0.2.36"
     assert names["fastchat-linux-64"]["pydantic"].startswith("1.")
+
+
+def test_an_installer_without_any_sum_is_named(tmp_path: Path) -> None:
+    shutil.copytree(ENV / "catalog", tmp_path / "catalog")
+    for name in ("conda", "stacks"):
+        (tmp_path / name).symlink_to(ENV / name)
+    path = tmp_path / "catalog/installers.yml"
+    assert lock.check([], tmp_path) == []
+    path.write_text(re.sub("sha256: [0-9a-f]{64}", "sha256: null", path.read_text(), count=1))
+    [fault] = lock.check([], tmp_path)
+    assert re.match(r"LW-LOCK-036: .*installers.yml: \S+ has no sha256", fault)
 
 
 # ---- wheels
