@@ -123,19 +123,22 @@ def test_a_host_with_a_gpu_is_planned_from_what_its_driver_says(lab: Lab) -> Non
     host = lab.plan()["hosts"]["e2e-w1"]
     assert (host["driver_version"], host["gpus"][0]["foreign_mib"]) == ("515.105.01", 1032)
     assert (host["workers"][0]["device"], host["workers"][0]["torch"]["tag"]) == ("cuda", "cu118")
-    assert [row["id"] for row in host["problems"]] == ["LW-PLAN-005"]
+    # The lock is there, but this lab's bundle has the CPU build only.
+    assert [row["id"] for row in host["problems"]] == ["LW-PLAN-014"]
+    assert "lab_bundle_tags (cu118)" in host["problems"][0]["fix"]
     assert lab.plan()["hosts"]["e2e-w2"]["workers"][0]["device"] == "cpu", "the host that was not asked keeps its part"
 
 
 def test_a_machine_that_is_not_there_is_planned_without_a_connection(lab: Lab) -> None:
     card = {"name": "NVIDIA GeForce RTX 3060", "memory_mib": 12288, "compute_capability": "8.6"}
     given = {"platform": "linux-64", "driver_version": "535.104.05", "memory_mib": 32768, "disk_free_mib": 200000}
-    variables = {"lab_models": [{"name": "chatglm2-6b"}], "hardware_given": {**given, "gpus": [card]}}
+    wishes = {"lab_models": [{"name": "chatglm2-6b"}], "lab_stack": ""}
+    variables = {**wishes, "hardware_given": {**given, "gpus": [card]}}
     run = lab.play("playbooks/plan.yml", ansible_host="192.0.2.1", lab_address="{{ inventory_hostname }}", **variables)
     assert run.status == 0, "nobody was asked: this address leads nowhere"
     worker = lab.plan()["hosts"]["e2e-w1"]["workers"][0]
     assert (worker["torch"]["tag"], worker["quantization"], worker["gpus"][0]["name"]) == (
-        "cu126",
+        "cu128",
         "int8",
         card["name"],
     )
