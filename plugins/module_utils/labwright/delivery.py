@@ -202,7 +202,7 @@ def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[
     """Python packages of one role: from the bundle's wheels, or from an index."""
     request: dict[str, Any] = {"name": layer.role, "digest": layer.digest, "requirements": layer.requirements}
     if catalogue.manifest is None:
-        request["index"] = index_options(host, catalogue, tag)
+        request["index"] = index_options(host, catalogue, layer, tag)
         return request
     request["wheels"] = []
     for pin, sums in layer.pins:
@@ -213,11 +213,15 @@ def pip_layer(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> dict[
     return request
 
 
-def index_options(host: Host, catalogue: Catalogue, tag: str) -> list[str]:
-    """pip's options for the indexes: the configured mirror, and PyTorch's index for its tagged builds."""
+def index_options(host: Host, catalogue: Catalogue, layer: Layer, tag: str) -> list[str]:
+    """pip's options for the indexes: the configured mirror, and PyTorch's index where the lock has a build of it.
+
+    Only there: for pip, PyTorch's 2.7.1+cu126 is a 2.7.1 too, and would be taken before the package index's own.
+    """
     python = mirror(host, catalogue, "python", "")
+    own = any("+" in pin for pin, _sums in layer.pins)
     torch = f"{mirror(host, catalogue, 'torch', TORCH_INDEX)}/{tag or 'cpu'}"
-    return [*(["--index-url", python] if python else []), "--extra-index-url", torch]
+    return [*(["--index-url", python] if python else []), *(["--extra-index-url", torch] if own else [])]
 
 
 def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dict[str, Any]:
