@@ -132,7 +132,7 @@ def test_a_host_with_a_gpu_is_planned_from_what_its_driver_says(lab: Lab) -> Non
 def test_a_machine_that_is_not_there_is_planned_without_a_connection(lab: Lab) -> None:
     card = {"name": "NVIDIA GeForce RTX 3060", "memory_mib": 12288, "compute_capability": "8.6"}
     given = {"platform": "linux-64", "driver_version": "535.104.05", "memory_mib": 32768, "disk_free_mib": 200000}
-    wishes = {"lab_models": [{"name": "chatglm2-6b"}], "lab_stack": ""}
+    wishes: dict[str, object] = {"lab_models": [{"name": "chatglm2-6b"}], "lab_stack": ""}
     variables = {**wishes, "hardware_given": {**given, "gpus": [card]}}
     run = lab.play("playbooks/plan.yml", ansible_host="192.0.2.1", lab_address="{{ inventory_hostname }}", **variables)
     assert run.status == 0, "nobody was asked: this address leads nowhere"
