@@ -13,8 +13,6 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 ENV = Path(__file__).resolve().parent
 sys.path.insert(0, str(ENV.parent / "plugins/module_utils"))
 
@@ -28,8 +26,13 @@ from locking.text import read  # noqa: E402
 
 def host_python(env: Path) -> str:
     """The full version of the interpreter that stacks run on."""
-    packages = yaml.safe_load((env / "conda/conda-lock.yml").read_text(encoding="utf-8"))["package"]
-    return next(str(row["version"]) for row in packages if row["name"] == "python")
+    path = env / "conda/conda-lock.yml"
+    try:
+        return next(str(row["version"]) for row in catalog.read(path)["package"] if row["name"] == "python")
+    except (KeyError, TypeError, StopIteration) as error:
+        raise LockError(
+            f"LW-LOCK-039: {path} names no python; restore it, or run `python env/locking/conda.py`."
+        ) from error
 
 
 def chosen(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
@@ -43,8 +46,7 @@ def chosen(sources: Sequence[Source], names: Sequence[str]) -> list[Source]:
 def check(sources: Sequence[Source], env: Path) -> list[str]:
     """A sentence for each fault."""
     wheels, book, python = torch.read_wheels(env), requires.read(env), host_python(env)
-    for name in ("wheels", "conda", "torch_requires"):
-        catalog.checked(env, name)  # each row with its sum and its source, by its schema
+    catalog.checked(env, "conda")  # as the others: each row with its sum and its source, by its schema
     without = [
         row["filename"] for row in catalog.checked(env, "installers") if not row["sha256"] and not row.get("members")
     ]

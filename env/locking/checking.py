@@ -10,7 +10,7 @@ from locking import requires, torch
 from locking.problem import LockError
 from locking.requires import Book, Host, Needs
 from locking.sources import TORCH, Closure, Source, Waiver
-from locking.text import ADDRESS, DIGEST_LINE, HASH, Package, read, read_if_there
+from locking.text import ADDRESS, DIGEST_LINE, HASH, Package, read, read_if_there, text_of
 
 
 def again(source: Source) -> str:
@@ -56,7 +56,7 @@ def of_file(path: Path, digest: str, source: Source) -> Iterator[str]:
     if not path.is_file():
         yield f"LW-LOCK-010: {where(path)} does not exist"
         return
-    text = path.read_text(encoding="utf-8")
+    text = text_of(path)
     found = DIGEST_LINE.search(text)
     if found is None or found[1] != digest:
         yield f"LW-LOCK-011: {where(path)} was not made from {source.name}'s sources as they are now"

@@ -18,6 +18,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from labwright import catalog
 from locking.fitting import markers
 from locking.problem import LockError
 from locking.sources import Waiver
@@ -95,8 +96,18 @@ class Book:
 def read(env: Path) -> Book:
     """The book of a repository."""
     path = env / "stacks/requires.yml"
-    rows = yaml.safe_load(path.read_text(encoding="utf-8"))["packages"] if path.is_file() else {}
-    return Book(rows, yaml.safe_load((env / "catalog/torch_requires.yml").read_text(encoding="utf-8"))["builds"])
+    rows = catalog.read(path) if path.is_file() else {"packages": {}}
+    torch = catalog.checked(env, "torch_requires")["builds"]
+    try:
+        parts = [row for versions in rows["packages"].values() for row in versions.values()]
+        whole = all(isinstance(row["requires_dist"], list) and "requires_python" in row for row in parts)
+    except (AttributeError, KeyError, TypeError):
+        whole = False
+    if not whole:
+        raise LockError(
+            f"LW-LOCK-037: {path} is not what env/lock.py writes; restore it, or remove it and `make lock`."
+        )
+    return Book(rows["packages"], torch)
 
 
 @cache

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from labwright import catalog
 from locking.problem import LockError
 
 TORCH = "torch"
@@ -151,7 +150,7 @@ def control_sources(env: Path) -> list[Source]:
 
 def read_stack(path: Path) -> Source:
     """Read a `stack.yml`; raise LockError when it lacks what a lock needs."""
-    stack = yaml.safe_load(path.read_text(encoding="utf-8"))
+    stack = catalog.read(path)
     try:
         return Source(
             name=str(stack["name"]),

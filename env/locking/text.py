@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.utils import canonicalize_name
 
 from labwright.catalog import entries_digest
+from locking.problem import LockError
 from locking.sources import Source
 
 DIGEST_LINE = re.compile(r"^# inputs-sha256: ([0-9a-f]{64})$", re.MULTILINE)
@@ -70,4 +71,12 @@ def read(text: str) -> list[Package]:
 
 def read_if_there(path: Path) -> list[Package]:
     """The same for a file that may be missing."""
-    return read(path.read_text(encoding="utf-8")) if path.is_file() else []
+    return read(text_of(path)) if path.is_file() else []
+
+
+def text_of(path: Path) -> str:
+    """A lock's text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LockError(f"LW-LOCK-038: {path} cannot be read ({error}); restore it, or `make lock`.") from error

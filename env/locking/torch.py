@@ -10,8 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from labwright import catalog
 from locking.problem import LockError
 from locking.requires import Needs
 from locking.sources import TORCH, Closure
@@ -42,7 +41,7 @@ class Wheels:
 
 def read_wheels(env: Path) -> Wheels:
     """The catalogue's torch wheels."""
-    found = yaml.load((env / "catalog/wheels.yml").read_text("utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    found = catalog.checked(env, "wheels")
     # A build that is in both places is taken from the package index, which has more mirrors.
     rows = sorted((row for row in found["wheels"] if row["name"] == TORCH), key=on_index)
     return Wheels({(row["version"], row["tag"], row["platform"], row["python"]): row for row in rows}, found["sources"])

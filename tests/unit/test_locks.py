@@ -98,6 +98,42 @@ def test_an_installer_without_any_sum_is_named(tmp_path: Path) -> None:
     assert re.match(r"LW-LOCK-036: .*installers.yml: \S+ has no sha256", fault)
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("stacks/chatglm2/stack.yml", b"a: [b", "LW-CAT-001"),
+        ("stacks/chatglm2/stack.yml", b"", "LW-LOCK-001"),
+        ("stacks/chatglm2/stack.in", None, "LW-LOCK-002"),
+        ("stacks/chatglm2/fastchat-linux-64.txt", b"\xff\xfe\0", "LW-LOCK-038"),
+        ("stacks/requires.yml", b"packages: [1", "LW-CAT-001"),
+        ("stacks/requires.yml", b"packages: [1]", "LW-LOCK-037"),
+        ("stacks/requires.yml", b"packages: {a: {'1': {requires_dist: 3}}}", "LW-LOCK-037"),
+        ("stacks/requires.yml", None, "LW-LOCK-016"),
+        ("catalog/torch_requires.yml", b"builds: {}", "LW-CAT-002"),
+        ("catalog/torch_requires.yml", None, "LW-CAT-001"),
+        ("catalog/wheels.yml", None, "LW-CAT-001"),
+        ("conda/conda-lock.yml", b"package: 3", "LW-LOCK-039"),
+        ("conda/conda-lock.yml", None, "LW-CAT-001"),
+    ],
+)
+def test_what_cannot_be_read_is_a_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    content: bytes | None,
+    said: str,
+) -> None:
+    for folder in ("catalog", "conda", "stacks", "agents", "control"):
+        shutil.copytree(ENV / folder, tmp_path / folder)
+    path = tmp_path / name
+    path.unlink() if content is None else path.write_bytes(content)
+    monkeypatch.setattr(lock, "ENV", tmp_path)
+    assert lock.main(["--check", "chatglm2"]) != 0
+    printed = capsys.readouterr()
+    assert said in printed.out + printed.err
+
+
 # ---- wheels
 
 
