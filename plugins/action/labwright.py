@@ -8,6 +8,8 @@
 | read | this host's part of the plan, spelt out for the roles |
 | leftovers | what a removal needs to know, without a plan |
 | verdict | all hosts' answers (the variable `name`) in one file; fails when one is not good |
+| load | a request for hostkit's verb `load` for each model, from the plan and the knobs `load_*` |
+| loaded | what was `measured` where these were `asked`, as a table and in files; fails when a model gave no answer |
 | bundle | brings the bundle up to date with env/bundle.py, as the inventory's first host wishes |
 | needs | what this host, or localhost for the bundle, needs of the mirrors: a request for hostkit's verb `mirrors` |
 | mirrors | all answers to that (the variable `name`) as a table; fails when something is lacking |
@@ -22,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
@@ -32,7 +35,7 @@ from ansible.utils.display import Display
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from hostkit import login
 from hostkit.result import Problem
-from labwright import catalog, delivery, hardware, inventory, mirrors, needs, plan, report, verdict, wishes
+from labwright import catalog, delivery, hardware, inventory, load, mirrors, needs, plan, report, verdict, wishes
 from labwright.planned import Fleet
 from labwright.words import LANGUAGES, Finding, Refused, finding
 
@@ -56,6 +59,8 @@ class ActionModule(ActionBase):
             "read": self.read,
             "leftovers": self.leftovers,
             "verdict": self.verdict,
+            "load": self.load,
+            "loaded": self.loaded,
             "bundle": self.bring,
             "needs": self.needs,
             "mirrors": self.mirrors,
@@ -235,6 +240,37 @@ class ActionModule(ActionBase):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(verdict.as_json(whole), encoding="utf-8")
         return {"changed": False, "failed": not whole["ok"], "msg": verdict.as_lines(whole), "path": str(path)}
+
+    def load(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What the API is asked: everything is checked before the first request."""
+        given = {key: self._templar.template(task_vars[key]) for key in task_vars if key.startswith("load_")}
+        wish = load.wishes(given)
+        name = task_vars["inventory_hostname"]
+        folder = self.folder(self.first(task_vars))
+        written, _warnings = before(folder)
+        if not written:
+            raise Refused(finding("LW-PLAN-029", path=f"{folder}/plan.json"))
+        if written["hosts"].get(name, {}).get("source") == "given":
+            raise Refused(finding("LW-PLAN-020"))
+        return {"changed": False, "requests": load.requests(written, name, wish)}
+
+    def loaded(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The figures, printed, and in the folder ``report`` beside the plan's."""
+        host = self.first(task_vars)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        arguments = self._task.args
+        whole = load.of(str(host.wishes["lab_name"]), now, arguments["asked"], arguments["measured"])
+        Display().display(load.as_table(whole))
+        folder = self.folder(host).parent / "report"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            put(folder / "load.json", load.as_json(whole))
+            put(folder / "load.svg", load.as_svg(whole))
+        except OSError as error:
+            words = f"the figures cannot be written to {folder} ({error}); expected a folder that you may write"
+            raise Problem("LW-LOAD-006", f"{words}. It lies beside lab_plan_dir: set that to one.") from error
+        load.nobody_answered(whole)
+        return {"changed": False, "msg": f"{folder}/load.json, {folder}/load.svg"}
 
     def first(self, task_vars: dict[str, Any]) -> wishes.Host:
         """The wishes that count for what is done here: the inventory's first host's, as localhost is none of them."""

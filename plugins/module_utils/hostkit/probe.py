@@ -126,15 +126,20 @@ def cause(body: bytes) -> str:
 
 
 def exchange(check: dict[str, Any], path: str, body: dict[str, Any] | None = None, post: bool = False) -> bytes:
-    """One HTTP exchange; the key comes from a file, never from the request."""
-    headers = {"Content-Type": "application/json"}
-    if check.get("key_file"):
-        headers["Authorization"] = "Bearer " + Path(check["key_file"]).read_text(encoding="utf-8").strip()
+    """One HTTP exchange."""
     data = json.dumps(body).encode() if body is not None else (b"" if post else None)
-    call = urllib.request.Request(check["url"] + path, data=data, headers=headers)
+    call = urllib.request.Request(check["url"] + path, data=data, headers=headers(check))
     with urllib.request.urlopen(call, timeout=float(check.get("timeout_s", HTTP_TIMEOUT_S))) as answer:
         content: bytes = answer.read()
     return content
+
+
+def headers(check: dict[str, Any]) -> dict[str, str]:
+    """What every question says beside itself; the key comes from a file on this host, never from the request."""
+    found = {"Content-Type": "application/json"}
+    if check.get("key_file"):
+        found["Authorization"] = "Bearer " + Path(check["key_file"]).read_text(encoding="utf-8").strip()
+    return found
 
 
 def lacking(wanted: list[str], found: list[str]) -> None:

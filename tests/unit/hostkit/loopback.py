@@ -8,7 +8,7 @@ import http.server
 import json
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +29,15 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer; ``length`` is a Content-Length that may lie."""
+    """One answer; ``length`` is a Content-Length that may lie. A ``stream`` is sent as it comes, in chunks, and never
+    properly ended unless it is ``whole``."""
 
     body: bytes = b""
     status: int = 200
     length: int | None = None
     headers: tuple[tuple[str, str], ...] = ()
+    stream: Iterable[bytes] | None = None
+    whole: bool = True
 
 
 Answer = Reply | Callable[[Asked], Reply]
@@ -107,12 +110,19 @@ def serving() -> Iterator[Loopback]:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             reply = loopback.answer(Asked(self.command, self.path, dict(self.headers), body))
             self.send_response(reply.status)
-            self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+            if reply.stream is None:
+                self.send_header("Content-Length", str(len(reply.body) if reply.length is None else reply.length))
+            else:
+                self.send_header("Transfer-Encoding", "chunked")
             for name, value in reply.headers:
                 self.send_header(name, value)
             self.end_headers()
             if self.command != "HEAD":
                 self.wfile.write(reply.body)
+            for part in reply.stream or ():
+                self.wfile.write(b"%x\r\n%s\r\n" % (len(part), part))
+            if reply.stream is not None and reply.whole:
+                self.wfile.write(b"0\r\n\r\n")
 
         def do_HEAD(self) -> None:
             self.do_GET()
