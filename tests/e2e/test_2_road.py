@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_lab import HOSTS, ROOT, Lab, known_tasks
+from e2e_lab import FOLDER, HOSTS, ROOT, Lab, known_tasks
 
 # The snapshot of the fresh hosts comes first, whichever tests are chosen.
 pytestmark = pytest.mark.usefixtures("fresh")
@@ -113,6 +113,16 @@ def test_the_conversation_is_shown_to_people(lab: Lab) -> None:
     assert run.status == 0
     for part in ("Print the first 10 prime numbers.", "```python", "29]", "TERMINATE", "answered"):
         assert part in run.text
+
+
+def test_a_small_load_is_answered_and_written_down(lab: Lab) -> None:
+    run = lab.play("playbooks/loadtest.yml", load_seconds=3, load_clients=2)
+    assert run.status == 0
+    figures = json.loads((FOLDER / "report/load.json").read_text(encoding="utf-8"))
+    (model,) = figures["runs"]
+    assert (model["model"], model["failed"], model["unfinished"]) == ("labwright-demo", 0, 0)
+    assert model["answered"] >= 2
+    assert (FOLDER / "report/load.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
 def test_a_task_that_the_model_does_not_know_is_not_called_answered(lab: Lab) -> None:
