@@ -22,6 +22,10 @@ TORCH_INDEX = "https://download.pytorch.org/whl"
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
 HUGGINGFACE = "https://huggingface.co"
 MODELSCOPE = "https://www.modelscope.cn"
+# Without these CUDA finds no card, whichever it is.
+CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
+AUTHORITY = "/etc/labwright/ca.crt"
+OPERATOR_KEY = "/etc/labwright/keys/operator"
 PLATFORM = "linux-64"  # the only one whose hosts this version can change
 
 
@@ -85,9 +89,8 @@ def paths(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[s
     return {
         "model_path": f"{host.wishes['lab_root']}/models/{folder}",
         "conv_template": entry["conv_template"],
-        "url": f"http://{host.address}:{worker['port']}",
-        "host": host.address,
         "options": options(worker),
+        "devices": devices(worker),
         "environment": {"CUDA_VISIBLE_DEVICES": ",".join(gpu["uuid"] for gpu in worker["gpus"])}
         if worker["gpus"]
         else {},
@@ -96,12 +99,21 @@ def paths(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[s
 
 def options(worker: Mapping[str, Any]) -> list[str]:
     """What FastChat's model_worker is told beside the model: FastChat computes in fp32 on the CPU, unasked."""
-    found = ["--load-8bit"] if worker["quantization"] == "int8" else []
+    found = ["--limit-worker-concurrency", str(worker["concurrency"])]
+    found += ["--load-8bit"] if worker["quantization"] == "int8" else []
     if worker["device"] == "cuda":
         kinds = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
         found += ["--dtype", kinds[worker["quantization"]]] if worker["quantization"] in kinds else []
-        found += ["--num-gpus", str(len(worker["gpus"]))] if len(worker["gpus"]) > 1 else []
+        if len(worker["gpus"]) > 1:
+            most = f"{worker['memory_each_mib']}MiB"
+            found += ["--num-gpus", str(len(worker["gpus"])), "--max-gpu-memory", most]
     return found
+
+
+def devices(worker: Mapping[str, Any]) -> list[str]:
+    """The device files that CUDA opens for the worker's own cards; none on the CPU."""
+    own = [path for gpu in worker["gpus"] for path in gpu["devices"]]
+    return list(dict.fromkeys([*own, *CUDA_DEVICES])) if own else []
 
 
 def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str, str] | None) -> dict[str, Any]:
@@ -262,6 +274,7 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
     """What verify asks on this host; ids are stable, a script may rely on them."""
     duties = entry["duties"]
     units = [f"{UNIT_PREFIX}{duty}" for duty in ("controller", "api") if duty in duties]
+    units += [f"{UNIT_PREFIX}gateway"] if "api" in duties else []
     units += [worker["name"] for worker in entry["workers"]]
     found: list[dict[str, Any]] = [
         {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service"} for unit in units
@@ -281,10 +294,14 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
         found.append({"id": "controller.workers", "kind": "controller", "url": url, "models": names})
         found.append({"id": "controller.each_worker", "kind": "registered", "url": url, "count": lab["workers"]})
     if "api" in duties and names:
-        base = f"http://{host.address}:{host.wishes['lab_api_port']}"
-        found.append({"id": "api.models", "kind": "models", "url": base, "models": names})
+        base = {
+            "url": f"https://{entry['gateway']['host']}:{entry['gateway']['port']}",
+            "ca_file": AUTHORITY,
+            "key_file": OPERATOR_KEY,
+        }
+        found.append({"id": "api.models", "kind": "models", **base, "models": names})
         for name in names:
-            ask = {"url": base, "model": name, "prompt": "Hello"}
+            ask = {**base, "model": name, "prompt": "Hello"}
             found += [
                 {"id": f"api.{kind}.{name}", "kind": kind, **ask} for kind in ("completion", "stream", "embeddings")
             ]

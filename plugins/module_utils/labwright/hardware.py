@@ -44,6 +44,7 @@ class Gpu:
     mig: bool = False
     ecc: str = ""
     holders: tuple[str, ...] = ()  # other programs that hold memory: "python (pid 5762, 1005 MiB)"
+    minor: int | None = None  # the N of /dev/nvidiaN; None where nvidia-smi does not say
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,7 @@ class Detail:
     announced: str
     processes: tuple[tuple[str, str, int | None], ...]
     mig_memory: tuple[tuple[int, int], ...]  # (MIG device index, MiB)
+    minor: int | None = None
 
 
 def read_details(text: str) -> tuple[dict[str, Detail], list[Finding]]:
@@ -214,7 +216,9 @@ def read_details(text: str) -> tuple[dict[str, Detail], list[Finding]]:
             for one in gpu.findall("mig_devices/mig_device")
             if NUMBER.match(number := (one.findtext("index") or "").strip())
         )
-        found[(gpu.findtext("uuid") or "").strip()] = Detail(announced, processes, devices)
+        minor = (gpu.findtext("minor_number") or "").strip()
+        number = int(minor) if NUMBER.match(minor) else None
+        found[(gpu.findtext("uuid") or "").strip()] = Detail(announced, processes, devices, number)
     return found, []
 
 
@@ -255,6 +259,7 @@ def card(
             foreign_mib=0 if ours is None else max(0, min(used or 0, memory) - ours),
             ecc=row["ecc.mode.current"],
             holders=holders(detail, owners),
+            minor=detail.minor if detail else None,
         ),
         [],
     )
@@ -306,6 +311,7 @@ def mig_devices(whole: Gpu, detail: Detail | None, listing: str) -> tuple[list[G
                     compute_capability=whole.compute_capability,
                     mig=True,
                     ecc=whole.ecc,
+                    minor=whole.minor,
                 )
             )
     return found, unsized

@@ -52,6 +52,12 @@ def working_mib(model: Mapping[str, Any], quantization: str, tokens: int, device
     return round((scores + widest + unpacked) / MIB) + RUNTIME_MIB[device]
 
 
+def conversation_mib(model: Mapping[str, Any], quantization: str, tokens: int, device: str) -> int:
+    """What one more conversation at the same time takes beside the first: its keys and values, and its pass."""
+    passing = working_mib(model, quantization, tokens, device) - RUNTIME_MIB[device]
+    return cache_mib(model, quantization, tokens, device) + passing
+
+
 def width(quantization: str, device: str) -> float:
     """Bytes of a number that is not packed: on the CPU FastChat computes in fp32."""
     if quantization in ("int8", "int4"):

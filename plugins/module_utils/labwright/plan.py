@@ -21,6 +21,9 @@ from labwright.wishes import Host
 from labwright.words import Finding, finding
 
 MOST_PORT = 65535
+LOOPBACK = "127.0.0.1"
+INNER_PORT = 21000  # FastChat's own API, behind the gateway; the next free one below it where that is taken
+MOST_CONVERSATIONS = 5  # at a time in one worker: FastChat's own limit
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
@@ -66,6 +69,7 @@ def make(
     )
     for room in rooms.values():
         room.complain(roomy)
+        room.share(MOST_CONVERSATIONS)
     newest = {platform: builds.newest_driver(platform, catalogue.torch) for platform in ("linux-64", "win-64")}
     for host in ordered:
         plan = lab.hosts[host.name]
@@ -105,14 +109,13 @@ def fixed_ports(plan: HostPlan, host: Host) -> list[int]:
 
 
 def foreign(host: Host, hardware: Hardware) -> dict[int, str]:
-    """Ports that somebody else's programs hold where we would listen, with the program."""
+    """Ports that somebody else's programs hold where we would listen, the loopback address included."""
     found = {}
     for socket in hardware.listening:
         address = ipaddress.ip_address(socket["address"])
         mapped = getattr(address, "ipv4_mapped", None) or address
-        if not str(socket["unit"]).startswith(UNIT_PREFIX) and (
-            address.is_unspecified or mapped.is_unspecified or str(mapped) == host.address
-        ):
+        ours = mapped.is_unspecified or mapped.is_loopback or str(mapped) == host.address
+        if ours and not str(socket["unit"]).startswith(UNIT_PREFIX):
             found[int(socket["port"])] = str(socket["unit"])
     return found
 
@@ -121,6 +124,10 @@ def name_and_number(plan: HostPlan, host: Host, hardware: Hardware) -> None:
     """Names and ports of the workers, past what other programs use."""
     taken = set(fixed_ports(plan, host))
     others = foreign(host, hardware)
+    if "api" in plan.duties:
+        inner = next(port for port in range(INNER_PORT, 0, -1) if port not in taken and port not in others)
+        plan.api = {"host": LOOPBACK, "port": inner}
+        taken.add(inner)
     port = int(host.wishes["lab_worker_port"])
     counts: dict[str, int] = {}
     for worker in plan.workers:
@@ -186,19 +193,25 @@ def check_disk(plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalo
 
 
 def connect(lab: Fleet, fleet: Sequence[Host]) -> None:
-    """Who talks to whom. An agent asks the API of its own host if there is one: it works when the network does not."""
+    """Who listens where, and who talks to whom. FastChat asks nobody for a key, so it listens where only those that
+    need it reach it: on the loopback address, unless they are on other hosts. People and agents meet the gateway. An
+    agent asks the API of its own host if there is one: it works when the network does not."""
     hosts = {host.name: host for host in fleet}
     control = hosts.get(lab.controller)
+    workers = {host.name for host in fleet if "workers" in host.groups}
+    askers = {lab.controller, *lab.apis}  # of the workers
     for name, plan in lab.hosts.items():
         host = hosts[name]
+        plan.workers_listen = LOOPBACK if askers == {name} else host.address
         if control:
-            plan.controller_url = f"http://{control.address}:{control.wishes['lab_controller_port']}"
-        if "controller" in plan.duties:
-            plan.controller = {"host": host.address, "port": int(host.wishes["lab_controller_port"])}
+            alone = not (workers | askers) - {lab.controller}
+            place = {"host": LOOPBACK if alone else control.address, "port": control.wishes["lab_controller_port"]}
+            plan.controller_url = f"http://{place['host']}:{place['port']}"
+            plan.controller = place if "controller" in plan.duties else {}
         if "api" in plan.duties:
-            plan.api = {"host": host.address, "port": int(host.wishes["lab_api_port"])}
+            plan.gateway = {"host": host.address, "port": int(host.wishes["lab_api_port"])}
         if lab.apis:
             nearest = host if "api" in plan.duties else hosts[lab.apis[0]]
-            plan.api_url = f"http://{nearest.address}:{nearest.wishes['lab_api_port']}/v1"
+            plan.api_url = f"https://{nearest.address}:{nearest.wishes['lab_api_port']}/v1"
         if "agent" in plan.duties and lab.apis:
             plan.endpoints = [{"model": model, "base_url": plan.api_url} for model in lab.served]

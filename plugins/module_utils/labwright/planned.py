@@ -39,6 +39,7 @@ class Worker:
     tokens: int
     replica: bool = False
     order: int = NEW  # among the host's workers in the last plan
+    concurrency: int = 1  # conversations at a time
     name: str = ""
     port: int = 0
     explain: tuple[Explained, ...] = ()
@@ -68,9 +69,12 @@ class HostPlan:
     notes: list[Finding] = field(default_factory=list)
     waivers: list[dict[str, str]] = field(default_factory=list)
     sandbox: str = ""
+    # Where its services listen (host, port), and the addresses that others know them by.
     controller: dict[str, Any] = field(default_factory=dict)
     controller_url: str = ""
+    workers_listen: str = ""
     api: dict[str, Any] = field(default_factory=dict)
+    gateway: dict[str, Any] = field(default_factory=dict)
     api_url: str = ""
     endpoints: list[dict[str, str]] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)  # a host that was not asked: its last plan, as written

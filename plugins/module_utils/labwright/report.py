@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labwright.hardware import Gpu
 from labwright.planned import Explained, Fleet, HostPlan, Worker
 from labwright.words import Finding
 
@@ -53,7 +54,14 @@ TEXTS = {
 
 CHOICES: dict[str, dict[str, str]] = {
     "en": {},
-    "zh": {"stack": "版本组合", "quantization": "量化", "sandbox": "沙箱", "port": "端口", "duties": "职责"},
+    "zh": {
+        "stack": "版本组合",
+        "quantization": "量化",
+        "concurrency": "并发",
+        "sandbox": "沙箱",
+        "port": "端口",
+        "duties": "职责",
+    },
 }
 DUTIES: dict[str, dict[str, str]] = {"en": {}, "zh": {"controller": "控制器", "agent": "智能体"}}
 # Options that the printed reasons leave out, because they are many and stand in plan.json: builds that nobody has a
@@ -107,6 +115,7 @@ def as_json(lab: Fleet) -> dict[str, Any]:
         "met": lab.met,
         "served": lab.served,
         "workers": lab.workers,
+        "worker_urls": sorted(worker["url"] for one in hosts.values() for worker in one["workers"]),
         "problems": speaker.findings(lab.problems),
         "placed": lab.placed,
         "hosts": hosts,
@@ -116,7 +125,7 @@ def as_json(lab: Fleet) -> dict[str, Any]:
 def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
     """One host's part."""
     hardware = plan.hardware
-    workers = [worker_json(one, at, speaker) for at, one in enumerate(plan.workers)]
+    workers = [worker_json(one, at, plan.workers_listen, speaker) for at, one in enumerate(plan.workers)]
     return {
         "host": plan.host,
         "address": plan.address,
@@ -130,6 +139,7 @@ def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
         "controller": plan.controller,
         "controller_url": plan.controller_url,
         "api": plan.api,
+        "gateway": plan.gateway,
         "api_url": plan.api_url,
         "endpoints": plan.endpoints,
         "sandbox": plan.sandbox,
@@ -162,7 +172,7 @@ def gpus_json(plan: HostPlan) -> list[dict[str, Any]]:
     return found
 
 
-def worker_json(worker: Worker, order: int, speaker: Speaker) -> dict[str, Any]:
+def worker_json(worker: Worker, order: int, listen: str, speaker: Speaker) -> dict[str, Any]:
     """One worker."""
     return {
         "name": worker.name,
@@ -173,15 +183,27 @@ def worker_json(worker: Worker, order: int, speaker: Speaker) -> dict[str, Any]:
         "torch": {"version": worker.build.torch, "tag": worker.build.tag, "torchvision": worker.build.torchvision},
         "quantization": worker.quantization,
         "device": worker.device,
-        "gpus": [{"uuid": one.uuid, "name": one.name, "index": one.index} for one in worker.gpus],
+        "gpus": [
+            {"uuid": one.uuid, "name": one.name, "index": one.index, "devices": devices(one)} for one in worker.gpus
+        ],
         "memory_mib": worker.memory_mib,
         "memory_each_mib": worker.each_mib,
         "context": worker.tokens,
+        "concurrency": worker.concurrency,
         "replica": worker.replica,
         "order": order,
         "port": worker.port,
+        "listen": listen,
+        "url": f"http://{listen}:{worker.port}",
         "choices": [speaker.choice(one) for one in worker.explain],
     }
+
+
+def devices(gpu: Gpu) -> list[str]:
+    """The device files that a program needs for this card alone; where the driver does not say its number, its index is
+    the best guess."""
+    number = gpu.index if gpu.minor is None else gpu.minor
+    return [f"/dev/nvidia{number}", *(["char-nvidia-caps"] if gpu.mig else [])]
 
 
 def as_text(written: Mapping[str, Any]) -> str:
@@ -219,7 +241,8 @@ def rows_of(written: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 found.append((name if first else "", *cells(card, worker, one, texts)))
                 first = False
         words = DUTIES[written["language"]]
-        duties = [f"{words.get(duty, duty)} {one[duty]['port']}" for duty in ("controller", "api") if one[duty]]
+        ports = {"controller": one["controller"], "api": one["gateway"]}
+        duties = [f"{words.get(duty, duty)} {place['port']}" for duty, place in ports.items() if place]
         duties += [words.get("agent", "agent")] if "agent" in one["duties"] else []
         if duties:
             found.append(("", "", "", ", ".join(duties), "", "", ""))
@@ -326,10 +349,10 @@ def text(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-HOST_KEYS = {"host", "platform", "source", "gpus", "workers", "duties", "controller", "api", "choices", "waivers"}
+HOST_KEYS = {"host", "platform", "source", "gpus", "workers", "duties", "controller", "gateway", "choices", "waivers"}
 HOST_KEYS |= {"notes", "problems", "memory_mib"}
 PIN_KEYS = {"order", "model", "context", "quantization", "device", "gpus"}
-WORKER_KEYS = PIN_KEYS | {"model_names", "replica", "torch", "memory_mib", "memory_each_mib", "port", "choices"}
+WORKER_KEYS = PIN_KEYS | {"url", "model_names", "replica", "torch", "memory_mib", "memory_each_mib", "port", "choices"}
 
 
 def sound(found: Any) -> bool:

@@ -314,6 +314,20 @@ class Room:
             ),
         )
 
+    def share(self, most: int) -> None:
+        """How many conversations each worker holds at a time: one is in its need, more go into what is left of its card,
+        shared evenly by those on it."""
+        on_card = Counter(gpu.uuid for worker in self.plan.workers for gpu in worker.gpus)
+        left = {gpu.uuid: slot.free for gpu, slot in zip(self.gpus, self.slots, strict=False)}
+        for worker in self.plan.workers:
+            entry = self.chooser.catalogue.models[worker.model]
+            each = memory.conversation_mib(entry, worker.quantization, worker.tokens, worker.device)
+            free = [left[gpu.uuid] // on_card[gpu.uuid] for gpu in worker.gpus]
+            room = min(free) if free else self.slots[0].free // len(self.plan.workers)
+            worker.concurrency = max(1, min(most, 1 + max(0, room) // max(1, each)))
+            reason = finding("WHY-CONCURRENCY", model=worker.model, each=each, room=max(0, room), most=most)
+            worker.explain += (Explained("concurrency", str(worker.concurrency), reason),)
+
     def state(self) -> tuple[Any, ...]:
         """What ``back`` needs to undo all that was added since."""
         return list(self.slots), Counter(self.copies), len(self.plan.workers), len(self.plan.waivers)

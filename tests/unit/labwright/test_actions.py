@@ -363,7 +363,8 @@ def test_a_host_on_paper_is_planned_without_facts_and_its_gaps_are_notes(tmp_pat
     entry = the_plan(tmp_path)["hosts"]["w11"]
     assert (entry["source"], entry["workers"][0]["torch"]["tag"]) == ("given", "cu130")
     assert (ids(entry["problems"]), ids(entry["notes"])) == ([], ["LW-PLAN-005"])
-    assert entry["workers"][0]["gpus"] == [{"uuid": "GPU-given-w11-0", "name": "NVIDIA GeForce RTX 5090", "index": 0}]
+    card = {"uuid": "GPU-given-w11-0", "name": "NVIDIA GeForce RTX 5090", "index": 0, "devices": ["/dev/nvidia0"]}
+    assert entry["workers"][0]["gpus"] == [card]
 
 
 @pytest.mark.usefixtures("no_gpu_locks")

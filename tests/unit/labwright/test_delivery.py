@@ -109,12 +109,13 @@ def test_a_worker_knows_where_everything_is() -> None:
         "model_names": ["demo"],
         "conv_template": "zero_shot",
         "device": "cpu",
-        "host": "192.0.2.11",
+        "listen": "192.0.2.11",
         "port": 21002,
         "url": "http://192.0.2.11:21002",
         "python": f"{prefix}/bin/python",
-        "options": [],
+        "options": ["--limit-worker-concurrency", "5"],
         "environment": {},
+        "devices": [],
     }
     assert {key: worker[key] for key in expected} == expected
     assert [file["path"] for file in found["models"][0]["files"]] == ["config.json", "code/model.py"]
@@ -319,8 +320,9 @@ def test_the_real_catalogue_is_brought_without_a_bundle() -> None:
 
 
 def worker(quantization: str, cards: int = 1, device: str = "cuda") -> dict[str, Any]:
-    gpus = [{"uuid": f"GPU-{at}", "name": "x", "index": at} for at in range(cards)]
-    return {"quantization": quantization, "device": device, "gpus": gpus, "model": "big", "port": 21002}
+    gpus = [{"uuid": f"GPU-{at}", "name": "x", "index": at, "devices": [f"/dev/nvidia{at}"]} for at in range(cards)]
+    more = {"concurrency": 3, "memory_each_mib": 7000, "model": "big", "port": 21002}
+    return {"quantization": quantization, "device": device, "gpus": gpus, **more}
 
 
 @pytest.mark.parametrize(
@@ -331,20 +333,21 @@ def worker(quantization: str, cards: int = 1, device: str = "cuda") -> dict[str,
         (worker("fp32"), ["--dtype", "float32"]),
         (worker("int8"), ["--load-8bit"]),
         (worker("int4"), []),
-        (worker("fp16", 2), ["--dtype", "float16", "--num-gpus", "2"]),
+        (worker("fp16", 2), ["--dtype", "float16", "--num-gpus", "2", "--max-gpu-memory", "7000MiB"]),
         (worker("fp32", 0, "cpu"), []),
         (worker("int8", 0, "cpu"), ["--load-8bit"]),
     ],
 )
 def test_what_fastchat_is_told_of_a_quantisation(planned: dict[str, Any], expected: list[str]) -> None:
-    assert delivery.options(planned) == expected
+    assert delivery.options(planned) == ["--limit-worker-concurrency", "3", *expected]
 
 
 def test_a_worker_sees_only_the_cards_that_are_its_own() -> None:
     two: dict[str, Any] = {**delivery.paths(ALL_IN_ONE[0], worker("fp16", 2), catalogue())}
     assert two["environment"] == {"CUDA_VISIBLE_DEVICES": "GPU-0,GPU-1"}
+    assert two["devices"] == ["/dev/nvidia0", "/dev/nvidia1", *delivery.CUDA_DEVICES]
     none: dict[str, Any] = {**delivery.paths(ALL_IN_ONE[0], worker("fp32", 0, "cpu"), catalogue())}
-    assert none["environment"] == {}
+    assert (none["environment"], none["devices"]) == ({}, [])
 
 
 def test_a_packed_model_is_another_folder_from_another_repository() -> None:
@@ -362,7 +365,7 @@ def test_a_packed_model_is_another_folder_from_another_repository() -> None:
 def test_a_gpu_worker_from_plan_to_request() -> None:
     found = made("w11", [host("w11", "controller workers", lab_models=["new"])], LOCKED_GPU)
     (one,) = found["workers"]
-    assert one["options"] == ["--dtype", "bfloat16"]
+    assert one["options"] == ["--limit-worker-concurrency", "5", "--dtype", "bfloat16"]
     assert one["environment"] == {"CUDA_VISIBLE_DEVICES": "GPU-x-0"}
     assert one["torch"] == {"version": "2.7.1", "tag": "cu126", "torchvision": "0.22.1"}
     torch = found["whole"][0]["layers"][1]["wheels"][0]
@@ -377,6 +380,7 @@ def test_what_verify_asks_on_each_host() -> None:
     assert [check["id"] for check in made("ctl10", THREE)["checks"]] == [
         "service.labwright-controller",
         "service.labwright-api",
+        "service.labwright-gateway",
         "controller.workers",
         "controller.each_worker",
         "api.models",
@@ -401,7 +405,7 @@ def test_workers_of_one_model_are_asked_each() -> None:
     found = made("c1", [host("c1", "controller workers", lab_models=["demo", "demo"])])
     assert {"worker.demo", "worker.demo-2"} <= {check["id"] for check in found["checks"]}
     urls = {check["id"]: check["url"] for check in found["checks"] if check["kind"] == "worker"}
-    assert urls == {"worker.demo": "http://192.0.2.1:21002", "worker.demo-2": "http://192.0.2.1:21003"}
+    assert urls == {"worker.demo": "http://127.0.0.1:21002", "worker.demo-2": "http://127.0.0.1:21003"}
 
 
 def test_a_lab_without_models_is_not_asked_for_any() -> None:
@@ -409,6 +413,7 @@ def test_a_lab_without_models_is_not_asked_for_any() -> None:
     assert [check["id"] for check in found["checks"]] == [
         "service.labwright-controller",
         "service.labwright-api",
+        "service.labwright-gateway",
         "controller.workers",
         "controller.each_worker",
     ]

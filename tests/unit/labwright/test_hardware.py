@@ -126,13 +126,25 @@ XML = {
                 1032,
                 ecc="Enabled",
                 holders=("Xorg (pid 675, 22 MiB)", "python (pid 5762, 1005 MiB)"),
+                minor=0,
             )
         ],
     ),
     "tesla-p100.xml": (
         "510.47.03",
         "11.6",
-        [Gpu(0, "GPU-d3da8716-eaab-75db-efc1-60e88e1cd55e", "Tesla P100-PCIE-16GB", 16384, "6.0", 0, ecc="Enabled")],
+        [
+            Gpu(
+                0,
+                "GPU-d3da8716-eaab-75db-efc1-60e88e1cd55e",
+                "Tesla P100-PCIE-16GB",
+                16384,
+                "6.0",
+                0,
+                ecc="Enabled",
+                minor=0,
+            )
+        ],
     ),
     "rtx-2070-two.xml": (
         "590.44.01",
@@ -146,6 +158,7 @@ XML = {
                 "7.5",
                 1,
                 ecc="[N/A]",
+                minor=at,
             )
             for at, end in enumerate(("ab", "cd"))
         ],
@@ -184,6 +197,7 @@ XML = {
                     "python (pid 4937, 160 MiB)",
                     "chromium (pid 34626, 183 MiB)",
                 ),
+                minor=0,
             )
         ],
     ),
@@ -200,6 +214,7 @@ XML = {
                 foreign_mib=65720,
                 ecc="Disabled",
                 holders=("llama-server (pid 116860, 65710 MiB)",),
+                minor=0,
             )
         ],
     ),
@@ -407,7 +422,8 @@ def h100_rows(mode: str = "Enabled") -> str:
 def test_mig_devices_stand_for_the_card() -> None:
     found, wrong = seen({**from_xml("a100-sxm4-mig.xml"), "list": A100_LIST})
     name = "NVIDIA A100-SXM4-80GB MIG 1g.20gb"
-    assert list(found.gpus) == [Gpu(0, f"MIG-{at}", name, 19968, "8.0", mig=True, ecc="Enabled") for at in range(4)]
+    expected = [Gpu(0, f"MIG-{at}", name, 19968, "8.0", mig=True, ecc="Enabled", minor=1) for at in range(4)]
+    assert list(found.gpus) == expected
     assert (found.driver_version, found.cuda_announced, wrong) == ("535.54.03", "12.2", [])
 
 
@@ -544,7 +560,7 @@ def test_a_query_with_a_hole_is_never_silently_a_cpu_host(name: str, data: st.Da
 
 def queried(found: Hardware) -> list[Gpu]:
     """The cards without what the long answer adds."""
-    return [replace(one, foreign_mib=0, holders=()) for one in found.gpus]
+    return [replace(one, foreign_mib=0, holders=(), minor=None) for one in found.gpus]
 
 
 @pytest.mark.parametrize("name", ["tesla-t4.xml", "rtx-2080-windows.xml"])

@@ -265,10 +265,11 @@ def planned(folder: Path, host: str = "127.0.0.1", port: int = 9527, **more: Any
         "controller": {},
     }
     common |= {"choices": [], "waivers": [], "notes": [], "problems": [], "memory_mib": 1, "api": {}, "workers": []}
+    common |= {"gateway": {}}
     worker: dict[str, Any] = dict.fromkeys(
         (
             *("order", "model_names", "quantization", "device", "context", "replica", "torch", "memory_mib"),
-            *("memory_each_mib", "port", "choices"),
+            *("memory_each_mib", "port", "url", "choices"),
         )
     ) | {"model": "labwright-demo", "gpus": []}
     hosts = {"ctl10": {**common, "api": {"host": host, "port": port}, **more}, "w11": {**common, "workers": [worker]}}

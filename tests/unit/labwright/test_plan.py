@@ -60,7 +60,7 @@ def listening(address: str, port: int, unit: str = "nginx.service") -> tuple[dic
 def test_a_model_that_waits_for_the_one_before_it_says_so() -> None:
     found = chatglm2(card(12 * GIB), lab_models=["chatglm2-6b", "labwright-demo"])
     assert [one.quantization for one in found.workers] == ["int8", "fp16"]
-    reason = found.workers[1].explain[-1]
+    (reason,) = [row for row in found.workers[1].explain if row.choice == "quantization"]
     assert (reason.because.id, [no.why.id for no in reason.rejected]) == ("WHY-ORDER", ["LW-FIT-008"])
 
 
@@ -110,19 +110,61 @@ def test_a_host_in_no_group_gets_nothing_and_the_plan_says_why() -> None:
     assert (found.explain[-1].value, found.explain[-1].because.id) == ("none", "WHY-NO-DUTY")
 
 
-def test_the_controller_and_the_api_bind_where_others_reach_them() -> None:
+def test_the_controller_listens_where_the_others_reach_it_and_the_api_behind_its_gateway() -> None:
     made = lab(THREE)
     assert made.hosts["ctl10"].controller == {"host": "192.0.2.10", "port": 21001}
-    assert made.hosts["ctl10"].api == {"host": "192.0.2.10", "port": 9527}
+    assert made.hosts["ctl10"].api == {"host": "127.0.0.1", "port": 21000}
+    assert made.hosts["ctl10"].gateway == {"host": "192.0.2.10", "port": 9527}
     assert {one.controller_url for one in made.hosts.values()} == {"http://192.0.2.10:21001"}
-    assert made.hosts["w11"].controller == made.hosts["w11"].api == {}
+    assert made.hosts["w11"].controller == made.hosts["w11"].api == made.hosts["w11"].gateway == {}
+    assert made.hosts["w11"].workers_listen == "192.0.2.11"
+
+
+@pytest.mark.parametrize(
+    ("groups", "controller", "workers"),
+    [
+        # What all who need it have on their own host listens there alone.
+        (["controller api workers agents"], "127.0.0.1", ["127.0.0.1"]),
+        (["controller api workers", "agents"], "127.0.0.1", ["127.0.0.1", "192.0.2.2"]),
+        (["controller api workers", "workers"], "192.0.2.1", ["127.0.0.1", "192.0.2.2"]),
+        (["controller workers", "api"], "192.0.2.1", ["192.0.2.1", "192.0.2.2"]),
+        (["controller api workers", "api"], "192.0.2.1", ["192.0.2.1", "192.0.2.2"]),
+    ],
+)
+def test_fastchat_listens_no_wider_than_the_topology_needs(
+    groups: list[str], controller: str, workers: list[str]
+) -> None:
+    hosts = lab([host(f"h{at}", words) for at, words in enumerate(groups, start=1)]).hosts
+    assert hosts["h1"].controller["host"] == controller
+    assert hosts["h1"].controller_url == f"http://{controller}:21001"
+    assert [one.workers_listen for one in hosts.values()] == workers
+
+
+def test_the_inner_api_steps_over_a_port_in_use() -> None:
+    taken = [{"address": "127.0.0.1", "port": 21000, "unit": "other.service"}]
+    assert lab(ALL_IN_ONE, {"one1": machine(listening=tuple(taken))}).hosts["one1"].api["port"] == 20999
+    ours = [{"address": "127.0.0.1", "port": 21000, "unit": "labwright-api.service"}]
+    assert lab(ALL_IN_ONE, {"one1": machine(listening=tuple(ours))}).hosts["one1"].api["port"] == 21000
+
+
+@pytest.mark.parametrize(
+    ("memory", "others", "expected"),
+    [(24, [], 5), (16, [], 2), (15, [], 1), (48, ["chatglm2-6b"], 5), (32, ["chatglm2-6b"], 2)],
+)
+def test_as_many_conversations_at_a_time_as_the_rest_of_the_card_holds(
+    memory: int, others: list[str], expected: int
+) -> None:
+    """One more conversation of 2048 tokens takes 1032 MiB; the weights and the first one 13641."""
+    found = chatglm2(card(memory * GIB), lab_models=["chatglm2-6b", *others])
+    assert [one.quantization for one in found.workers][0] == "fp16"
+    assert found.workers[0].concurrency == expected
 
 
 def test_an_agent_asks_the_api_of_its_own_host_first() -> None:
     fleet = [host("a1", "controller api"), host("b2", "api agents"), host("c3", "agents"), host("w4", "workers")]
     hosts = lab(fleet).hosts
-    assert [hosts[name].api_url for name in ("b2", "c3")] == ["http://192.0.2.2:9527/v1", "http://192.0.2.1:9527/v1"]
-    assert hosts["c3"].endpoints == [{"model": "demo", "base_url": "http://192.0.2.1:9527/v1"}]
+    assert [hosts[name].api_url for name in ("b2", "c3")] == ["https://192.0.2.2:9527/v1", "https://192.0.2.1:9527/v1"]
+    assert hosts["c3"].endpoints == [{"model": "demo", "base_url": "https://192.0.2.1:9527/v1"}]
     assert hosts["w4"].endpoints == []
 
 
@@ -156,7 +198,7 @@ def test_every_choice_has_its_reason() -> None:
     for made in (lab(THREE), lab(ALL_IN_ONE), lab(TWO_MODELS, {"w11": machine(card(8 * GIB))})):
         for one in made.hosts.values():
             for worker in one.workers:
-                assert [row.choice for row in worker.explain] == ["stack", "torch", "quantization"]
+                assert [row.choice for row in worker.explain] == ["stack", "torch", "quantization", "concurrency"]
             rows = [*one.explain, *(row for worker in one.workers for row in worker.explain)]
             assert all(row.value and row.because.sentence() for row in rows)
             assert all(no.value and no.why.sentence() for row in rows for no in row.rejected)
@@ -555,10 +597,10 @@ def test_the_first_wish_gets_the_better_quality() -> None:
         ("::ffff:192.0.2.1", 21002, "nginx.service", "", 21003),
         ("::ffff:0.0.0.0", 21002, "nginx.service", "", 21003),
         ("192.0.2.1", 21002, "labwright-worker-demo.service", "", 21002),
-        ("127.0.0.1", 21002, "nginx.service", "", 21002),
-        ("::ffff:127.0.0.1", 21002, "nginx.service", "", 21002),
+        ("127.0.0.1", 21002, "nginx.service", "", 21003),
+        ("::ffff:127.0.0.1", 21002, "nginx.service", "", 21003),
         ("192.0.2.77", 21002, "nginx.service", "", 21002),
-        ("::1", 21002, "nginx.service", "", 21002),
+        ("::1", 21002, "nginx.service", "", 21003),
         ("0.0.0.0", 22, "ssh.service", "", 21002),  # noqa: S104
         ("::", 21001, "nginx.service", "LW-PLAN-009", 0),
         ("192.0.2.1", 9527, "nginx.service", "LW-PLAN-009", 0),
@@ -797,7 +839,7 @@ def test_a_kept_replica_that_could_be_better_now_says_that_it_was_kept() -> None
     fleet, machines = room_of(1, {"name": "chatglm2-6b", "replicas": 1}, cards=[card(12 * GIB)])
     first = lab(fleet, machines, catalogue_=real())
     second = again(fleet, dict(cards_for(fleet, card(24 * GIB))), first)
-    reason = second.hosts["w11"].workers[0].explain[-1]
+    (reason,) = [row for row in second.hosts["w11"].workers[0].explain if row.choice == "quantization"]
     assert (reason.value, reason.because.id) == ("int8", "WHY-KEPT")
     assert [no.why.id for no in reason.rejected] == ["LW-FIT-009"]
 

@@ -72,12 +72,22 @@ def test_every_host_and_worker_has_every_field() -> None:
     assert list(found["hosts"]) == ["ctl10", "w11", "w12", "w13", "w14", "x15"]
     for one in found["hosts"].values():
         assert {"host", "address", "source", "platform", "driver_version", "gpus", "duties", "workers"} <= set(one)
-        assert {"controller_url", "api_url", "endpoints", "choices", "waivers", "problems", "notes"} <= set(one)
+        assert {
+            "controller_url",
+            "api",
+            "gateway",
+            "api_url",
+            "endpoints",
+            "choices",
+            "waivers",
+            "problems",
+            "notes",
+        } <= set(one)
         for worker in one["workers"]:
             assert worker["quantization"] in ("fp16", "bf16", "fp32", "int8", "int4")
             assert {"version", "tag"} <= set(worker["torch"])
             assert isinstance(worker["port"], int)
-            assert [row["choice"] for row in worker["choices"]] == ["stack", "torch", "quantization"]
+            assert [row["choice"] for row in worker["choices"]] == ["stack", "torch", "quantization", "concurrency"]
             for row in worker["choices"]:
                 assert row["because"]
                 assert all(no["value"] and no["id"] and no["message"] for no in row["rejected"])
