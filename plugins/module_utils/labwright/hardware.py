@@ -216,9 +216,9 @@ def read_details(text: str) -> tuple[dict[str, Detail], list[Finding]]:
             for one in gpu.findall("mig_devices/mig_device")
             if NUMBER.match(number := (one.findtext("index") or "").strip())
         )
-        minor = (gpu.findtext("minor_number") or "").strip()
-        number = int(minor) if NUMBER.match(minor) else None
-        found[(gpu.findtext("uuid") or "").strip()] = Detail(announced, processes, devices, number)
+        file = (gpu.findtext("minor_number") or "").strip()
+        minor = int(file) if NUMBER.match(file) else None
+        found[(gpu.findtext("uuid") or "").strip()] = Detail(announced, processes, devices, minor)
     return found, []
 
 

@@ -315,8 +315,8 @@ class Room:
         )
 
     def share(self, most: int) -> None:
-        """How many conversations each worker holds at a time: one is in its need, more go into what is left of its card,
-        shared evenly by those on it."""
+        """How many conversations each worker holds at a time: one is in its need, more go into what is left of its
+        card, shared evenly by those on it."""
         on_card = Counter(gpu.uuid for worker in self.plan.workers for gpu in worker.gpus)
         left = {gpu.uuid: slot.free for gpu, slot in zip(self.gpus, self.slots, strict=False)}
         for worker in self.plan.workers:

@@ -156,8 +156,7 @@ def test_as_many_conversations_at_a_time_as_the_rest_of_the_card_holds(
 ) -> None:
     """One more conversation of 2048 tokens takes 1032 MiB; the weights and the first one 13641."""
     found = chatglm2(card(memory * GIB), lab_models=["chatglm2-6b", *others])
-    assert [one.quantization for one in found.workers][0] == "fp16"
-    assert found.workers[0].concurrency == expected
+    assert (found.workers[0].quantization, found.workers[0].concurrency) == ("fp16", expected)
 
 
 def test_an_agent_asks_the_api_of_its_own_host_first() -> None:
