@@ -5,9 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import ssl
 import subprocess
+import threading
 import time
-from dataclasses import dataclass
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +23,10 @@ ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache"))
 FOLDER = CACHE / "e2e"
+SECRETS = FOLDER / "secrets"
+API = "https://10.83.41.10:9527/v1"
+MODEL = "labwright-demo"
+WORKER = f"labwright-worker-{MODEL}.service"
 HOSTS = {"e2e-ctl": "10.83.41.10", "e2e-w1": "10.83.41.11", "e2e-w2": "10.83.41.12"}
 RECAP = re.compile(r"^(\S+)\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 
@@ -37,6 +47,18 @@ class Run:
     def changed(self) -> int:
         """Changed tasks on the lab's hosts."""
         return sum(self.recap[host]["changed"] for host in HOSTS if host in self.recap)
+
+
+@dataclass
+class Asked:
+    """Answers of the API to questions that were asked all the time: status and words of each."""
+
+    answers: list[tuple[int, str]] = field(default_factory=list)
+
+    @property
+    def refused(self) -> list[str]:
+        """The words of all that were no answers, each once."""
+        return sorted({words for status, words in self.answers if status != 200})
 
 
 class Lab:
@@ -84,6 +106,65 @@ class Lab:
     def podman(self, *words: str) -> None:
         """Work on a host from outside, as somebody who pulls its plug."""
         subprocess.run([str(ROOT / "tests/lab/podman"), *words], check=True, capture_output=True)
+
+    def key(self, name: str = "operator") -> str:
+        """A key of the API, as the control node keeps it."""
+        return (SECRETS / "keys" / name).read_text(encoding="utf-8").split()[0]
+
+    def ask(self, path: str = "chat/completions", key: str | None = "", url: str = API) -> tuple[int, str]:
+        """One question from outside the lab, with the lab's own CA; ``key`` "" is the operator's, None is none."""
+        question = {"model": MODEL, "temperature": 0, "messages": [{"role": "user", "content": "Hello"}]}
+        body = None if path == "models" else json.dumps(question).encode()
+        header = {"Content-Type": "application/json"}
+        if key is not None:
+            header["Authorization"] = f"Bearer {key or self.key()}"
+        trust = ssl.create_default_context(cafile=str(SECRETS / "ca.crt"))
+        call = urllib.request.Request(f"{url}/{path}", data=body, headers=header)
+        try:
+            with urllib.request.urlopen(call, timeout=150, context=trust) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+        except (OSError, TimeoutError) as error:
+            return 0, str(error)
+
+    @contextmanager
+    def asked_all_the_time(self, clients: int = 2) -> Iterator[Asked]:
+        """Questions one after the other, from a few clients, as long as the block lasts."""
+        over, found = threading.Event(), Asked()
+
+        def go_on() -> None:
+            while not over.is_set():
+                found.answers.append(self.ask())
+
+        threads = [threading.Thread(target=go_on, daemon=True) for _number in range(clients)]
+        for one in threads:
+            one.start()
+        try:
+            yield found
+        finally:
+            over.set()
+            for one in threads:
+                one.join(160)
+
+    def wait_until_it_answers(self, seconds: float = 240) -> dict[str, Any]:
+        """The verdict, as soon as it is good."""
+        deadline = time.monotonic() + seconds
+        while self.play("playbooks/verify.yml").status != 0 and time.monotonic() < deadline:
+            time.sleep(2)
+        return self.verdict()
+
+    def failed(self) -> dict[str, dict[str, Any]]:
+        """What the last verdict found wrong, by host and check."""
+        return {f"{one['host']} {one['id']}": one for one in self.verdict()["checks"] if not one["ok"]}
+
+    def stranger(self, program: str, *words: str) -> str:
+        """What a Python program says that runs on the lab's network in a container that is no host of the lab."""
+        podman = str(ROOT / "tests/lab/podman")
+        shown = [podman, "inspect", "-f", "{{.ImageName}}", "lw-e2e-e2e-ctl"]
+        image = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.strip()
+        run = [podman, "run", "--rm", "-i", "--network", "lw-e2e", "--entrypoint", "python3", image, "-", *words]
+        return subprocess.run(run, input=program, capture_output=True, text=True, check=True, timeout=300).stdout
 
     def verdict(self) -> dict[str, Any]:
         """The last verdict."""
