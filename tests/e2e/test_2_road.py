@@ -62,7 +62,8 @@ def test_the_next_run_converges_and_the_agent_gets_an_answer(lab: Lab) -> None:
     assert verdict["ok"]
     ids = {check["id"] for check in verdict["checks"]}
     assert {
-        "service.labwright-controller", "service.labwright-api", "service.labwright-gateway", "service.labwright-worker-labwright-demo",
+        "service.labwright-controller", "service.labwright-api", "service.labwright-gateway",
+        "service.labwright-worker-labwright-demo",
         "controller.workers", "controller.each_worker", "worker.labwright-demo", "api.models",
         "api.completion.labwright-demo", "api.stream.labwright-demo", "api.embeddings.labwright-demo", "agent.answer",
     } == ids  # fmt: skip

@@ -1,5 +1,5 @@
-"""What goes wrong in a room of machines, one thing at a time: the lab serves again by itself, and what it refused meanwhile it
-refused with the true cause."""
+"""What goes wrong in a room of machines, one thing at a time: the lab serves again by itself, and what it refused
+meanwhile it refused with the true cause."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 NO_WORKER, NO_CONTROLLER, NO_ANSWER = "LW-API-005", "LW-API-001", "LW-API-002"
 CONTROLLER, GATEWAY = "labwright-controller.service", "labwright-gateway.service"
+CLOCK = "/etc/labwright/labwright-controller/clock"
 
 
 @pytest.mark.parametrize(
@@ -140,11 +141,11 @@ def drop_in(lab: Lab, unit: str, text: str) -> Iterator[None]:
 def test_a_clock_that_jumps_makes_the_controller_forget_nobody(lab: Lab) -> None:
     """Only this process's clock jumps: two hours on, then a day back."""
     lab.ssh("e2e-ctl", "apt-get -q -y install --no-install-recommends libfaketime; "
-            "echo +0 > /etc/labwright/labwright-controller/clock; chmod 644 /etc/labwright/labwright-controller/clock")  # fmt: skip
+            f"echo +0 > {CLOCK}; chmod 644 {CLOCK}")  # fmt: skip
     library = lab.ssh("e2e-ctl", "find /usr/lib -name libfaketime.so.1")
     fake = {
         "LD_PRELOAD": library,
-        "FAKETIME_TIMESTAMP_FILE": "/etc/labwright/labwright-controller/clock",
+        "FAKETIME_TIMESTAMP_FILE": CLOCK,
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
@@ -154,12 +155,12 @@ def test_a_clock_that_jumps_makes_the_controller_forget_nobody(lab: Lab) -> None
             assert lab.wait_until_it_answers()["ok"]
             with lab.asked_all_the_time() as asked:
                 for jump in ("+2h", "-1d"):
-                    lab.ssh("e2e-ctl", f"echo {jump} > /etc/labwright/labwright-controller/clock")
+                    lab.ssh("e2e-ctl", f"echo {jump} > {CLOCK}")
                     time.sleep(25)  # longer than the controller waits for a sign of life
             assert asked.refused == []
             assert len(asked.answers) >= 10
     finally:
-        lab.ssh("e2e-ctl", "rm -f /etc/labwright/labwright-controller/clock; apt-get -q -y purge libfaketime")
+        lab.ssh("e2e-ctl", f"rm -f {CLOCK}; apt-get -q -y purge libfaketime")
     assert lab.wait_until_it_answers()["ok"]
 
 

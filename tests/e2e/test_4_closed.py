@@ -133,11 +133,11 @@ def test_secrets_stand_nowhere_but_in_their_files(lab: Lab) -> None:
 
 
 def test_the_files_with_secrets_are_their_readers_alone(lab: Lab) -> None:
-    modes = "stat -c '%a %U %G %n' /etc/labwright/gateway/keys.map /etc/labwright/gateway/server.key /etc/labwright/keys/operator"
+    modes = "cd /etc/labwright; stat -c '%a %U %G %n' gateway/keys.map gateway/server.key keys/operator"
     assert lab.ssh("e2e-ctl", modes).splitlines() == [
-        "640 root labwright-gateway /etc/labwright/gateway/keys.map",
-        "640 root labwright-gateway /etc/labwright/gateway/server.key",
-        "600 root root /etc/labwright/keys/operator",
+        "640 root labwright-gateway gateway/keys.map",
+        "640 root labwright-gateway gateway/server.key",
+        "600 root root keys/operator",
     ]
     assert [path.stat().st_mode & 0o077 for path in (SECRETS, *SECRETS.rglob("*.key"), SECRETS / "keys")] == [0] * (
         2 + len(list(SECRETS.rglob("*.key")))

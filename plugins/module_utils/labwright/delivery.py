@@ -58,6 +58,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
+        "worker_urls": lab["worker_urls"],
         "checks": checks(host, {**entry, "workers": workers}, lab),
     }
 
