@@ -432,6 +432,8 @@ def test_the_other_worker_answers_when_one_is_killed(lab: Lab) -> None:
     one, two = lab.worker(), lab.worker()
     api = lab.api()
     assert len({chat(api)[1]["choices"][0]["message"]["content"].split()[1] for _ in range(4)}) == 2
+    # The dead one looks idle for as long as its last heartbeat is remembered.
+    ask(lab.controller_url + "/receive_heart_beat", {"worker_name": two.url, "queue_length": 1000})
     one.end()
     for _ in range(10):
         status, said = chat(api)

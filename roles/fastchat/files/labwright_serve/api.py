@@ -13,9 +13,6 @@ from labwright_serve.listening import Door, serve
 
 # Seconds: for a connection, for an answer that needs no model, and for a controller that is being started again.
 SMALL_S = 5
-# How often the controller is asked for another worker when one is dead; it counts each answer as a request under way,
-# so that it soon names one with a longer queue.
-ASKS = 32
 INVALID, TOO_LONG, NO_MODEL, INTERNAL, TIMEOUT = 40001, 40303, 40301, 50001, 50006
 # By FastChat's code, what its own words are put into. Below, `{}` is those words.
 SENTENCES = {
@@ -95,7 +92,7 @@ def mend(fastchat: Any) -> None:
                 if time.monotonic() > until or isinstance(error, TimeoutError):
                     raise Fault(
                         INTERNAL,
-                        f"LW-API-001: the controller at {settings.controller_address} does not answer ({error!r}). "
+                        f"LW-API-001: the controller at {settings.controller_address} does not answer ({error}). "
                         "See whether its service runs.",
                     ) from error
             # A controller that is being started again needs 1 to 2 s: nobody needs to notice.
@@ -124,16 +121,15 @@ def mend(fastchat: Any) -> None:
         # The template is asked for each time: FastChat kept a worker's old one until the API was started again. The
         # same question shows that the worker lives; a dead one stays listed until its heartbeat is overdue.
         faults: dict[str, Fault] = {}
-        for _ in range(ASKS):
-            url = await fetch_remote(
-                settings.controller_address + "/get_worker_address", {"model": model_name}, "address"
-            )
+        while True:
+            wanted = {"model": model_name, "without": list(faults)}
+            url = await fetch_remote(settings.controller_address + "/get_worker_address", wanted, "address")
+            if not url and faults:
+                raise next(iter(faults.values()))
             if not url:
                 models = await fetch_remote(settings.controller_address + "/list_models", None, "models")
                 words = f"Only {'&&'.join(models)} allowed now, your model {model_name}"
                 raise Fault(NO_MODEL, explain(NO_MODEL, words))
-            if url in faults:
-                continue
             try:
                 body = await ask_worker(url + "/worker_get_conv_template", {"model": model_name}, SMALL_S)
             except Fault as fault:
@@ -141,7 +137,6 @@ def mend(fastchat: Any) -> None:
                 continue
             fastchat.conv_template_map[(url, model_name)] = json.loads(body)["conv"]
             return str(url)
-        raise next(iter(faults.values()))
 
     async def get_gen_params(*arguments: Any, **options: Any) -> Any:
         try:

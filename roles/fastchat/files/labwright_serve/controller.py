@@ -11,7 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from labwright_serve import watchdog
-from labwright_serve.listening import Door, serve
+from labwright_serve.listening import Door, replace, serve
 
 
 def adopt(controller: Any, urls: list[str]) -> None:
@@ -44,6 +44,20 @@ async def forget(controller: Any, period_s: float) -> None:
         controller.remove_stale_workers_by_expiration()
 
 
+def dispatch(fastchat: Any) -> None:
+    """Let a client that found a worker dead name it in `without`, and get another; FastChat's choice stays its own."""
+    from fastapi.responses import JSONResponse
+
+    async def get_worker_address(request: Any) -> Any:
+        data, infos = await request.json(), fastchat.controller.worker_info
+        hidden = {url: infos.pop(url) for url in data.get("without", ()) if url in infos}
+        address = fastchat.controller.get_worker_address(data["model"])
+        infos.update(hidden)
+        return JSONResponse({"address": address})
+
+    replace(fastchat.app, "/get_worker_address", get_worker_address)
+
+
 def run(door: Door) -> None:
     """Run the controller; `--workers URL,URL` names the planned workers."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
@@ -56,6 +70,7 @@ def run(door: Door) -> None:
     fastchat.heart_beat_controller = lambda _: None
     # Each GET /v1/models of the API asks for this, and a worker that was busy or starting was evicted for 45.0 s.
     fastchat.Controller.refresh_all_workers = lambda _: None
+    dispatch(fastchat)
     _, fastchat.controller = fastchat.create_controller()
     adopt(fastchat.controller, [url for url in options.workers.split(",") if url])
     tasks: list[asyncio.Task[None]] = []

@@ -106,6 +106,12 @@ def bind(arguments: Sequence[str]) -> Door:
     return door
 
 
+def replace(app: Any, path: str, answer: Callable[[Any], Any]) -> None:
+    """Put a route of ours in the place of one of FastChat's."""
+    app.router.routes[:] = [route for route in app.router.routes if route.path != path]
+    app.add_route(path, answer, methods=["POST"])
+
+
 def serve(door: Door, app: Any, ready: Callable[[], object] = lambda: watchdog.notify("READY=1")) -> None:
     """Serve until SIGTERM, then finish the requests in flight and end; `ready` is called on the event loop."""
     import uvicorn

@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from labwright_serve import watchdog
-from labwright_serve.listening import Door, end, serve
+from labwright_serve.listening import Door, end, replace, serve
 
 log = logging.getLogger("labwright_serve")
 OUT_OF_MEMORY = 50002
@@ -127,8 +127,7 @@ def mend(base: Any, worker: Any) -> None:
     worker.generate_stream_gate, worker.generate_gate = generate_stream_gate, generate_gate
     worker.get_embeddings = get_embeddings
     base.create_background_tasks = after_stream
-    base.app.router.routes[:] = [r for r in base.app.router.routes if r.path != "/worker_get_embeddings"]
-    base.app.add_route("/worker_get_embeddings", api_get_embeddings, methods=["POST"])
+    replace(base.app, "/worker_get_embeddings", api_get_embeddings)
     # Registering has no time-out in FastChat: with a controller that hangs, or a cut network, it never came back.
     base.requests = SimpleNamespace(
         post=functools.partial(base.requests.post, timeout=5), exceptions=base.requests.exceptions
