@@ -1,0 +1,210 @@
+"""FastChat's OpenAI API, which says why it refuses, and never waits for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from labwright_serve.listening import Door, serve
+
+# Seconds: for a connection, for an answer that needs no model, and for a controller that is being started again.
+SMALL_S = 5
+INVALID, TOO_LONG, NO_MODEL, INTERNAL, TIMEOUT = 40001, 40303, 40301, 50001, 50006
+# By FastChat's code, what its own words are put into. Below, `{}` is those words.
+SENTENCES = {
+    50002: "LW-API-003: the worker is out of GPU memory: {}. Send less at once, or have the model planned with a "
+    "smaller quantization or on another GPU.",
+    NO_MODEL: "LW-API-004: {}. Take one of these names.",
+    TOO_LONG: "LW-API-006: {}",
+    INTERNAL: "LW-API-007: the worker failed while it generated: {}. Its log says more.",
+    50004: "LW-API-007: the worker failed while it generated: {}. Its log says more.",
+}
+# HTTP status by id; 400, as FastChat has it, for all others. Clients of OpenAI's API try 503 again by themselves.
+STATUS = {"LW-API-001": 503, "LW-API-002": 503, "LW-API-005": 503, "LW-API-008": 503, "LW-API-010": 500}
+
+
+@dataclass
+class Fault(Exception):
+    """A refusal: FastChat's code, and a sentence with its id."""
+
+    code: int
+    sentence: str
+
+
+def explain(code: int, words: str, high_traffic: str = "") -> str:
+    """FastChat's words as a sentence with an id; codes that need none keep theirs."""
+    if words.startswith("LW-API-") or code not in SENTENCES:
+        return words
+    if code == NO_MODEL and words.startswith("Only  allowed"):
+        return f"LW-API-005: no worker is registered at the controller: {words}. Wait until a worker has started."
+    cause = " ".join(words.replace(high_traffic, "").split()).removeprefix("(").removesuffix(")")
+    return SENTENCES[code].format(cause or "it gave no reason")
+
+
+def silent(url: str, model: str, limit_s: float) -> Fault:
+    """The fault of a worker that took the request and says nothing."""
+    return Fault(
+        TIMEOUT,
+        f"LW-API-008: the worker at {url}, which serves {model}, gave nothing for {limit_s:g} s: it has more requests "
+        "than it can answer, or it hangs. Try again, or see its log.",
+    )
+
+
+def dead(url: str, model: str, error: object) -> Fault:
+    """The fault of a worker that is not there, or is no more."""
+    return Fault(
+        TIMEOUT,
+        f"LW-API-002: the worker at {url}, which serves {model}, does not answer or broke off ({error}). "
+        "It is probably being started again; try again, or see its log.",
+    )
+
+
+def mend(fastchat: Any) -> None:
+    """Put our functions in the place of FastChat's; its routes look them up at each request."""
+    import aiohttp
+    import httpx
+    from fastchat.constants import SERVER_ERROR_MSG, WORKER_API_TIMEOUT
+
+    settings, stream, gen_params = (
+        fastchat.app_settings,
+        fastchat.generate_completion_stream,
+        fastchat.get_gen_params,
+    )
+
+    async def post(url: str, payload: Any, limit_s: float) -> bytes:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=SMALL_S, sock_read=limit_s)
+        async with aiohttp.ClientSession(timeout=timeout) as session, session.post(url, json=payload) as answer:
+            body: bytes = await answer.read()
+            if answer.status != 200:
+                raise Fault(INTERNAL, f"LW-API-007: {url} answered {answer.status} {answer.reason}; see that log.")
+            return body
+
+    async def ask_controller(url: str, payload: Any) -> bytes:
+        until = time.monotonic() + SMALL_S
+        while True:
+            try:
+                return await post(url, payload, SMALL_S)
+            except (aiohttp.ClientError, TimeoutError) as error:
+                if time.monotonic() > until or isinstance(error, TimeoutError):
+                    raise Fault(
+                        INTERNAL,
+                        f"LW-API-001: the controller at {settings.controller_address} does not answer ({error}). "
+                        "See whether its service runs.",
+                    ) from error
+            # A controller that is being started again needs 1 to 2 s: nobody needs to notice.
+            await asyncio.sleep(0.2)
+
+    async def ask_worker(url: str, payload: Any, limit_s: float) -> bytes:
+        address, model = url.rpartition("/")[0], payload.get("model", "?")
+        try:
+            return await post(url, payload, limit_s)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise silent(address, model, limit_s) from error
+            raise dead(address, model, error) from error
+
+    async def fetch_remote(url: str, pload: Any = None, name: str | None = None) -> Any:
+        # FastChat waits three hours, and takes the text of an HTTP 500 for the answer.
+        if url.startswith(settings.controller_address + "/"):
+            body = await ask_controller(url, pload)
+        else:
+            body = await ask_worker(url, pload, WORKER_API_TIMEOUT)
+        if name is None:
+            return body
+        return json.loads(body)[name] if name else json.loads(body)
+
+    async def get_worker_address(model_name: str) -> str:
+        # The template is asked for each time: FastChat kept a worker's old one until the API was started again. The
+        # same question shows that the worker lives; a dead one stays listed until its heartbeat is overdue.
+        faults: dict[str, Fault] = {}
+        while True:
+            wanted = {"model": model_name, "without": list(faults)}
+            url = await fetch_remote(settings.controller_address + "/get_worker_address", wanted, "address")
+            if not url and faults:
+                raise next(iter(faults.values()))
+            if not url:
+                models = await fetch_remote(settings.controller_address + "/list_models", None, "models")
+                words = f"Only {'&&'.join(models)} allowed now, your model {model_name}"
+                raise Fault(NO_MODEL, explain(NO_MODEL, words))
+            try:
+                body = await ask_worker(url + "/worker_get_conv_template", {"model": model_name}, SMALL_S)
+            except Fault as fault:
+                faults[url] = fault
+                continue
+            fastchat.conv_template_map[(url, model_name)] = json.loads(body)["conv"]
+            return str(url)
+
+    async def get_gen_params(*arguments: Any, **options: Any) -> Any:
+        try:
+            return await gen_params(*arguments, **options)
+        except (ValueError, KeyError, TypeError) as error:
+            raise Fault(
+                INVALID,
+                f"LW-API-009: the messages cannot be made into a prompt: {error!r}. Expected the roles system, user "
+                "and assistant, each message with a content.",
+            ) from error
+
+    async def generate_completion_stream(payload: dict[str, Any], worker_addr: str) -> AsyncIterator[dict[str, Any]]:
+        # FastChat lets these exceptions out in the middle of the answer, which the client sees as a broken chunk.
+        model, piece = payload["model"], None
+        fault: Fault | None = None
+        try:
+            async for piece in stream(payload, worker_addr):
+                if piece["error_code"]:
+                    fault = Fault(piece["error_code"], explain(piece["error_code"], piece["text"], SERVER_ERROR_MSG))
+                    break
+                yield piece
+            if piece is None:
+                fault = Fault(INTERNAL, explain(INTERNAL, f"{worker_addr} gave no text"))
+        except httpx.TimeoutException:
+            fault = silent(worker_addr, model, WORKER_API_TIMEOUT)
+        except httpx.HTTPError as error:
+            fault = dead(worker_addr, model, error or repr(error))
+        if fault:
+            # `error` is what OpenAI's own client looks for in a stream.
+            words = {"message": fault.sentence, "code": fault.code}
+            yield {"text": fault.sentence, "error_code": fault.code, "error": words}
+
+    async def generate_completion(payload: dict[str, Any], worker_addr: str) -> Any:
+        # As a stream: then a worker that is slow but writes is told apart from one that hangs.
+        async for piece in generate_completion_stream(payload, worker_addr):
+            last = piece
+        return last
+
+    def create_error_response(code: int, message: str) -> Any:
+        sentence = explain(code, message, SERVER_ERROR_MSG)
+        content = fastchat.ErrorResponse(message=sentence, code=code).dict()
+        return fastchat.JSONResponse(content, status_code=STATUS.get(sentence[:10], 400))
+
+    async def refuse(_: Any, fault: Fault) -> Any:
+        return create_error_response(fault.code, fault.sentence)
+
+    async def failed(_: Any, error: Exception) -> Any:
+        return create_error_response(
+            INTERNAL, f"LW-API-010: the API failed at this request: {error!r}. Its log has the traceback."
+        )
+
+    for function in (
+        fetch_remote,
+        get_worker_address,
+        get_gen_params,
+        generate_completion_stream,
+        generate_completion,
+        create_error_response,
+    ):
+        setattr(fastchat, function.__name__, function)
+    fastchat.app.add_exception_handler(Fault, refuse)
+    fastchat.app.add_exception_handler(Exception, failed)
+
+
+def run(door: Door) -> None:
+    """Run the API server."""
+    from fastchat.serve import openai_api_server as fastchat
+
+    mend(fastchat)
+    fastchat.create_openai_api_server()
+    serve(door, fastchat.app)

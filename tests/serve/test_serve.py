@@ -1,0 +1,527 @@
+"""labwright_serve from outside: real processes of real FastChat, with a scripted worker in the place of a model.
+
+They need a Python that has FastChat 0.2.36 (the lock of env/stacks/frontend is enough): LABWRIGHT_FASTCHAT_PYTHON.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+PACKAGE = HERE.parents[1] / "roles/fastchat/files"
+PYTHON = os.environ.get("LABWRIGHT_FASTCHAT_PYTHON", "")
+if not PYTHON:
+    pytest.skip("set LABWRIGHT_FASTCHAT_PYTHON to a Python with FastChat 0.2.36", allow_module_level=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def ask(url: str, payload: Any = None, method: str = "POST", timeout: float = 20) -> tuple[int, Any]:
+    """The HTTP status and what was said; status 0 when nobody answers."""
+    _, _, address, path = url.split("/", 3)
+    connection = http.client.HTTPConnection(address, timeout=timeout)
+    try:
+        body = None if method == "GET" else json.dumps(payload or {})
+        connection.request(method, f"/{path}", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        words = answer.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        return 0, repr(error)
+    finally:
+        connection.close()
+    try:
+        return answer.status, json.loads(words)
+    except ValueError:
+        return answer.status, words
+
+
+def until(true: Callable[[], Any], limit_s: float = 20) -> Any:
+    end = time.monotonic() + limit_s
+    while True:
+        found = true()
+        if found or time.monotonic() > end:
+            assert found, f"not so within {limit_s} s"
+            return found
+        time.sleep(0.05)
+
+
+@dataclass
+class Process:
+    handle: subprocess.Popen[bytes]
+    url: str
+    log: Path
+
+    def end(self, number: int = signal.SIGKILL) -> int:
+        self.handle.send_signal(number)
+        return self.handle.wait(20)
+
+
+@dataclass
+class Lab:
+    folder: Path
+    controller_url: str = ""
+    processes: list[Process] = field(default_factory=list)
+
+    def start(self, program: str, *options: str, port: int = 0, host: str = "127.0.0.1", **extra: Any) -> Process:
+        port = port or free_port()
+        argv = [PYTHON, str(HERE / "scripted.py"), program, "--host", host, "--port", str(port), *options]
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(PACKAGE),
+            "FASTCHAT_WORKER_HEART_BEAT_INTERVAL": "30",
+            **extra,
+        }
+        log = self.folder / f"{len(self.processes)}-{program}.log"
+        with log.open("wb") as file:
+            handle = subprocess.Popen(argv, env=environment, cwd=self.folder, stdout=file, stderr=file)
+        self.processes.append(Process(handle, f"http://127.0.0.1:{port}", log))
+        return self.processes[-1]
+
+    def controller(self, *options: str, port: int = 0, **extra: Any) -> Process:
+        process = self.start("controller", *options, port=port, **extra)
+        self.controller_url = process.url
+        until(lambda: ask(process.url + "/test_connection", method="GET")[0] == 200)
+        return process
+
+    def api(self, **extra: Any) -> Process:
+        process = self.start("api", "--controller-address", self.controller_url, **extra)
+        until(lambda: ask(process.url + "/docs", method="GET")[0] == 200)
+        return process
+
+    def worker(self, *options: str, port: int = 0, name: str = "m", wait: bool = True, **extra: Any) -> Process:
+        port = port or free_port()
+        addresses = ["--worker-address", f"http://127.0.0.1:{port}", "--controller-address", self.controller_url]
+        process = self.start("worker", *addresses, "--model-names", name, *options, port=port, **extra)
+        if wait:
+            until(lambda: name in self.models())
+            until(lambda: f"'model_names': ['{name}']" in str(ask(process.url + "/worker_get_status")[1]))
+        return process
+
+    def models(self) -> Any:
+        status, said = ask(self.controller_url + "/list_models")
+        return said["models"] if status == 200 else []
+
+    def refused(self, program: str, *options: str, **more: Any) -> str:
+        """What a process says that must end by itself."""
+        process = self.start(program, *options, **more)
+        assert process.handle.wait(20) == 1
+        return process.log.read_text().strip().splitlines()[-1]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Lab]:
+    lab = Lab(tmp_path)
+    yield lab
+    for process in lab.processes:
+        if process.handle.poll() is None:
+            process.handle.kill()
+            process.handle.wait(20)
+
+
+def chat(api: Process, words: str = "hi", model: str = "m", timeout: float = 20, **more: Any) -> tuple[int, Any]:
+    request = {"model": model, "messages": [{"role": "user", "content": words}], **more}
+    return ask(api.url + "/v1/chat/completions", request, timeout=timeout)
+
+
+def pieces(said: str) -> list[Any]:
+    """What a stream's events hold; its end must be there."""
+    *events, last = re.findall(r"^data: (.*)$", said, re.MULTILINE)
+    assert last == "[DONE]"
+    return [json.loads(event) for event in events]
+
+
+# --- starting -------------------------------------------------------------------------------------------------------
+
+
+def test_a_taken_port_is_named_with_who_has_it_and_nothing_stays_alive(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        said = lab.refused("controller", port=port)
+    assert said.startswith(f"LW-SERVE-001: cannot listen on 127.0.0.1:{port}: Address already in use; process")
+    assert f"process {os.getpid()} (" in said
+
+
+def test_an_address_of_another_host_is_refused_without_a_zombie(lab: Lab) -> None:
+    said = lab.refused("worker", host="192.0.2.1")
+    assert "LW-SERVE-001" in said
+    assert "assign requested address" in said
+
+
+@pytest.mark.parametrize("options", [("--ssl",), ("--host", "localhost"), ("--host", "")])
+def test_a_name_for_an_address_is_refused(lab: Lab, options: tuple[str, ...]) -> None:
+    assert "LW-SERVE-003" in lab.refused("api", *options)
+
+
+def test_an_unknown_program_is_refused(lab: Lab) -> None:
+    assert "LW-SERVE-003: expected one of controller, worker, api" in lab.refused("web")
+
+
+@pytest.mark.parametrize(
+    ("fail", "words"),
+    [
+        (
+            "memory",
+            "LW-SERVE-004: out of memory while loading .*: CUDA out of memory. Tried to .* GiB. Ask for a smaller",
+        ),
+        (
+            "broken",
+            "LW-SERVE-005: .* cannot be loaded: ValueError: Unrecognized model in it. The traceback stands above",
+        ),
+        ("first-memory", "LW-SERVE-002: the worker gave no token: out of GPU memory .50002.. Ask for a smaller quant"),
+        ("first", "LW-SERVE-002: the worker gave no token: .*no kernel image"),
+    ],
+)
+def test_a_worker_that_cannot_work_says_why_and_never_registers(lab: Lab, fail: str, words: str) -> None:
+    lab.controller()
+    worker = lab.worker("--fail", fail, wait=False)
+    assert worker.handle.wait(20) == 1
+    assert re.search(words, worker.log.read_text().splitlines()[-1])
+    assert lab.models() == []
+    assert "Register a new worker" not in lab.processes[0].log.read_text()
+
+
+def test_a_model_folder_without_a_model_is_named_before_anything_is_loaded(lab: Lab) -> None:
+    said = lab.refused("worker", "--model-path", str(lab.folder))
+    assert said.startswith(f"LW-SERVE-005: there is no model in {lab.folder}: it has no config.json.")
+
+
+# --- controller and workers -----------------------------------------------------------------------------------------
+
+
+def test_a_worker_waits_for_its_controller_and_is_there_when_that_comes(lab: Lab) -> None:
+    port = free_port()
+    lab.controller_url = f"http://127.0.0.1:{port}"
+    worker = lab.worker(wait=False)
+    until(lambda: "does not" in worker.log.read_text() or "refused" in worker.log.read_text())
+    lab.controller(port=port)
+    until(lambda: lab.models() == ["m"], 3)
+
+
+def test_a_controller_that_was_killed_knows_its_workers_from_its_first_answer_on(lab: Lab) -> None:
+    first = lab.controller()
+    worker = lab.worker()
+    first.end()
+    port = int(first.url.rsplit(":", 1)[1])
+    dead = f"http://127.0.0.1:{free_port()}"
+    lab.start("controller", "--workers", f"{dead},{worker.url}", port=port)
+    said = until(lambda: ask(first.url + "/list_models")[1] if ask(first.url + "/list_models")[0] else None)
+    assert said == {"models": ["m"]}
+
+
+def test_listing_models_evicts_nobody_and_the_overdue_are_forgotten_soon(lab: Lab) -> None:
+    lab.controller(FASTCHAT_CONTROLLER_HEART_BEAT_EXPIRATION="3")
+    api = lab.api()
+    status = {"model_names": ["away"], "speed": 1, "queue_length": 0}
+    dead = {"worker_name": "http://127.0.0.1:9", "check_heart_beat": True, "worker_status": status}
+    ask(lab.controller_url + "/register_worker", dead)
+    began = time.monotonic()
+    assert ask(api.url + "/v1/models", method="GET")[1]["data"][0]["id"] == "away"
+    assert lab.models() == ["away"]
+    until(lambda: lab.models() == [])
+    assert 2 < time.monotonic() - began < 4.5
+
+
+def test_a_jump_of_the_clock_evicts_nobody(lab: Lab) -> None:
+    jump = lab.folder / "jump"
+    lab.controller(FASTCHAT_CONTROLLER_HEART_BEAT_EXPIRATION="5", CLOCK_JUMPS_WHEN=str(jump))
+    lab.worker(FASTCHAT_WORKER_HEART_BEAT_INTERVAL="1")
+    jump.touch()
+    for _ in range(20):
+        assert lab.models() == ["m"]
+        time.sleep(0.1)
+
+
+def test_heartbeats_survive_a_controller_that_is_away(lab: Lab) -> None:
+    controller = lab.controller()
+    lab.worker(FASTCHAT_WORKER_HEART_BEAT_INTERVAL="1")
+    controller.end()
+    time.sleep(2)
+    lab.controller(port=int(controller.url.rsplit(":", 1)[1]))
+    until(lambda: lab.models() == ["m"], 10)
+
+
+# --- the worker's places --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", ["worker_generate", "worker_generate_stream", "worker_get_embeddings"])
+def test_requests_that_fail_do_not_bring_the_worker_to_a_halt(lab: Lab, route: str) -> None:
+    lab.controller()
+    worker = lab.worker()
+    for _ in range(7):
+        status, said = ask(f"{worker.url}/{route}", {"prompt": "[key]", "input": ["[key]"]}, timeout=5)
+        said = said if isinstance(said, dict) else json.loads(said.rstrip("\0"))
+        assert (status, said["error_code"], said["text"]) == (200, 50001, "KeyError: 'nobody catches this'")
+    assert ask(worker.url + "/worker_get_status")[1]["queue_length"] == 0
+    assert "nobody catches this" in worker.log.read_text()
+
+
+def test_clients_that_go_away_in_the_middle_lose_no_place(lab: Lab) -> None:
+    lab.controller()
+    worker = lab.worker()
+    for _ in range(7):
+        with socket.create_connection(("127.0.0.1", int(worker.url.rsplit(":", 1)[1]))) as client:
+            body = b'{"prompt": "[slow]"}'
+            head = f"POST /worker_generate_stream HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            client.sendall(head + body)
+            assert b"200" in client.recv(100)
+    until(lambda: ask(worker.url + "/worker_get_status")[1]["queue_length"] == 0, 5)
+
+
+def test_embeddings_do_not_keep_others_waiting(lab: Lab) -> None:
+    lab.controller()
+    worker = lab.worker()
+    slow = threading.Thread(target=ask, args=(worker.url + "/worker_get_embeddings", {"input": ["[slow]"]}))
+    slow.start()
+    time.sleep(0.3)
+    began = time.monotonic()
+    assert ask(worker.url + "/worker_get_status")[1]["queue_length"] == 1
+    assert time.monotonic() - began < 1
+    slow.join()
+
+
+# --- what the API says ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Process]]:
+    lab = Lab(tmp_path_factory.mktemp("served"))
+    lab.controller()
+    lab.worker()
+    yield lab, lab.api()
+    for process in lab.processes:
+        process.handle.kill()
+        process.handle.wait(20)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_went_well_is_as_fastchat_has_it(served: tuple[Lab, Process], stream: bool) -> None:
+    status, said = chat(served[1], "hi there", stream=stream)
+    text = (
+        "".join(one["choices"][0]["delta"].get("content", "") for one in pieces(said))
+        if stream
+        else said["choices"][0]["message"]["content"]
+    )
+    assert status == 200
+    assert text.startswith("so ")
+    assert "hi there" in text
+
+
+def test_completions_and_embeddings_work(served: tuple[Lab, Process]) -> None:
+    status, said = ask(served[1].url + "/v1/completions", {"model": "m", "prompt": "one two"})
+    assert (status, said["choices"][0]["text"].split()[-2:]) == (200, ["one", "two"])
+    status, said = ask(served[1].url + "/v1/embeddings", {"model": "m", "input": "one"})
+    assert (status, said["data"][0]["embedding"]) == (200, [1.0])
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "status", "code", "sentence"),
+    [
+        ("[oom]", "m", 400, 50002, "LW-API-003: the worker is out of GPU memory: "),
+        ("hi", "x", 400, 40301, "LW-API-004: Only m allowed now, your model x."),
+        ("a " * 300, "m", 400, 40303, "LW-API-006: This model's maximum context length is 200 tokens."),
+        ("[internal]", "m", 400, 50001, "LW-API-007: the worker failed while it generated: .*probability tensor"),
+        ("[key]", "m", 400, 50001, "LW-API-007: the worker failed while it generated: KeyError: 'nobody"),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_refusals_say_their_cause(
+    served: tuple[Lab, Process], words: str, model: str, status: int, code: int, sentence: str, stream: bool
+) -> None:
+    got, said = chat(served[1], words, model=model, stream=stream)
+    if stream and isinstance(said, str):
+        error = pieces(said)[-1]
+        assert got == 200
+        assert re.match(sentence, error["text"])
+        assert error["error_code"] == error["error"]["code"] == code
+        assert error["error"]["message"] == error["text"]
+    else:
+        assert (got, said["object"], said["code"]) == (status, "error", code)
+        assert re.match(sentence, said["message"])
+    assert "HIGH TRAFFIC" not in str(said)
+
+
+def test_an_unknown_role_is_a_sentence(served: tuple[Lab, Process]) -> None:
+    status, said = chat(served[1], messages=[{"role": "tool", "content": "hi"}])
+    assert (status, said["code"]) == (400, 40001)
+    assert said["message"].startswith("LW-API-009: the messages cannot be made into a prompt: ValueError('Unknown role")
+
+
+def test_what_nobody_foresaw_is_a_sentence(served: tuple[Lab, Process]) -> None:
+    status, said = ask(served[1].url + "/v1/embeddings", {"model": "m", "input": []})
+    assert (status, said["code"], said["message"][:10]) == (500, 50001, "LW-API-010")
+
+
+def test_a_worker_that_breaks_off_is_named(lab: Lab) -> None:
+    lab.controller()
+    api = lab.api()
+    for stream in (False, True):
+        worker = lab.worker()
+        status, said = chat(api, "[die]", stream=stream)
+        message = pieces(said)[-1]["error"]["message"] if stream else said["message"]
+        assert status == (200 if stream else 503)
+        assert message.startswith(f"LW-API-002: the worker at {worker.url}, which serves m, does not answer or broke")
+        status, said = chat(api, stream=stream)
+        assert (status, said["message"][:10]) == (503, "LW-API-002")
+        port = int(worker.url.rsplit(":", 1)[1])
+        assert lab.worker(port=port).end() == -signal.SIGKILL
+
+
+def test_no_worker_and_no_controller_are_told_apart(lab: Lab) -> None:
+    controller = lab.controller()
+    api = lab.api()
+    status, said = chat(api)
+    assert (status, said["code"]) == (503, 40301)
+    assert said["message"].startswith("LW-API-005: no worker is registered at the controller: Only  allowed now, your ")
+    controller.end()
+    began = time.monotonic()
+    status, said = chat(api)
+    assert status == 503
+    assert said["message"].startswith(f"LW-API-001: the controller at {controller.url} does not answer")
+    assert ask(api.url + "/v1/models", method="GET")[1]["message"][:10] == "LW-API-001"
+    assert time.monotonic() - began < 15
+
+
+def test_a_request_waits_for_a_controller_that_is_started_again(lab: Lab) -> None:
+    controller = lab.controller()
+    worker = lab.worker()
+    api = lab.api()
+    controller.end()
+    lab.start("controller", "--workers", worker.url, port=int(controller.url.rsplit(":", 1)[1]))
+    assert chat(api)[0] == 200
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_worker_that_hangs_holds_nobody(lab: Lab, stream: bool) -> None:
+    lab.controller()
+    api = lab.api(FASTCHAT_WORKER_API_TIMEOUT="1")
+    worker = lab.worker()
+    # It writes for 3 s, each piece within the limit: slow is not hung.
+    assert chat(api, "[slow]", stream=stream)[0] == 200
+    status, said = chat(api, "[hang]", stream=stream)
+    message = pieces(said)[-1]["text"] if stream else said["message"]
+    assert message.startswith(f"LW-API-008: the worker at {worker.url}, which serves m, gave nothing for 1 s")
+    assert status == (200 if stream else 503)
+    worker.handle.send_signal(signal.SIGSTOP)
+    status, said = chat(api, stream=stream)
+    assert (status, said["code"]) == (503, 50006)
+    assert "gave nothing for 5 s" in said["message"]
+
+
+def test_the_other_worker_answers_when_one_is_killed(lab: Lab) -> None:
+    lab.controller()
+    one, two = lab.worker(), lab.worker()
+    api = lab.api()
+    assert len({chat(api)[1]["choices"][0]["message"]["content"].split()[1] for _ in range(4)}) == 2
+    # The dead one looks idle for as long as its last heartbeat is remembered.
+    ask(lab.controller_url + "/receive_heart_beat", {"worker_name": two.url, "queue_length": 1000})
+    one.end()
+    for _ in range(10):
+        status, said = chat(api)
+        assert (status, said["choices"][0]["message"]["content"].split()[1]) == (200, str(two.handle.pid))
+
+
+def test_a_workers_new_template_is_used_at_once(lab: Lab) -> None:
+    lab.controller()
+    api = lab.api()
+    worker = lab.worker()
+    assert "### Assistant:" in chat(api)[1]["choices"][0]["message"]["content"]
+    worker.end()
+    lab.worker("--conv-template", "chatglm2", port=int(worker.url.rsplit(":", 1)[1]))
+    assert "答：" in chat(api)[1]["choices"][0]["message"]["content"]
+
+
+# --- systemd --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def systemd(folder: Path) -> Iterator[tuple[socket.socket, dict[str, Any]]]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ear:
+        ear.bind(str(folder / "notify"))
+        ear.settimeout(10)
+        yield ear, {"NOTIFY_SOCKET": str(folder / "notify"), "WATCHDOG_USEC": "900000"}
+
+
+def heard(ear: socket.socket, wanted: str, limit_s: float) -> bool:
+    end = time.monotonic() + limit_s
+    while (left := end - time.monotonic()) > 0:
+        ear.settimeout(left)
+        try:
+            if ear.recv(100).decode() == wanted:
+                return True
+        except TimeoutError:
+            pass
+    return False
+
+
+def quiet(ear: socket.socket, worker: Process) -> bool:
+    heard(ear, "", 1)
+    return not heard(ear, "WATCHDOG=1", 2)
+
+
+def test_the_watchdog_is_fed_by_answers_only(lab: Lab) -> None:
+    with systemd(lab.folder) as (ear, environment):
+        lab.controller()
+        worker = lab.worker(wait=False, **environment)
+        assert heard(ear, "READY=1", 20)
+        assert heard(ear, "WATCHDOG=1", 2)
+        assert "labwright-alive" not in worker.log.read_text()
+        worker.handle.send_signal(signal.SIGSTOP)
+        assert quiet(ear, worker)
+        worker.handle.send_signal(signal.SIGCONT)
+        assert heard(ear, "WATCHDOG=1", 2)
+        # An event loop that stands still, in a process that runs.
+        assert ask(worker.url + "/count_token", {"prompt": "[block]"}, timeout=1)[0] == 0
+        assert quiet(ear, worker)
+
+
+@pytest.mark.parametrize("program", ["controller", "api"])
+def test_the_others_say_ready_too(lab: Lab, program: str) -> None:
+    with systemd(lab.folder) as (ear, environment):
+        lab.start(program, **environment)
+        assert heard(ear, "READY=1", 20)
+        assert heard(ear, "WATCHDOG=1", 2)
+
+
+def test_sigterm_lets_requests_finish_and_leaves_no_thread_behind(lab: Lab) -> None:
+    controller = lab.controller()
+    worker = lab.worker()
+    api = lab.api()
+    got: list[tuple[int, Any]] = []
+    client = threading.Thread(target=lambda: got.append(chat(api, "[slow]")))
+    client.start()
+    time.sleep(1)
+    began = time.monotonic()
+    assert worker.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 5
+    client.join()
+    assert got[0][0] == 200
+    assert (api.end(signal.SIGTERM), controller.end(signal.SIGTERM)) == (0, 0)
+
+
+def test_sigterm_does_not_wait_for_a_generation_whose_client_has_gone(lab: Lab) -> None:
+    lab.controller()
+    worker = lab.worker()
+    assert ask(worker.url + "/worker_generate", {"prompt": "[hang]"}, timeout=0.5)[0] == 0
+    began = time.monotonic()
+    assert worker.end(signal.SIGTERM) == 0
+    assert time.monotonic() - began < 5
