@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help ready demo demo-down test lint unit roles e2e bench lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit roles contract e2e bench lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, an
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml
 
-test: lint unit roles e2e ## Everything: lint, unit tests, role tests, the demo from end to end
+test: lint unit roles contract e2e ## Everything: lint, unit tests, role tests, the service contract, the demo from end to end
 
 lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/ruff check .
@@ -64,6 +64,9 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready:
 
 roles: develop ## Roles under Molecule, on Debian 12 and 13
 	$(BIN)/pytest tests/roles
+
+contract: develop ## The service contract: what a service does when it crashes, hangs, is changed or removed; on Debian 12 and 13
+	$(BIN)/pytest tests/contract
 
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e
