@@ -13,6 +13,9 @@
 | bundle | brings the bundle up to date with env/bundle.py, as the inventory's first host wishes |
 | needs | what this host, or localhost for the bundle, needs of the mirrors: a request for hostkit's verb `mirrors` |
 | mirrors | all answers to that (the variable `name`) as a table; fails when something is lacking |
+| secrets | certificates and keys that this host needs by its duties, made or renewed on the control node; never shown |
+| keys | every name that has a key for the API, where it is used and since when; no key |
+| rotate, retire | a new key for `name` beside the old one; only the new one |
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,8 +38,24 @@ from ansible.utils.display import Display
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from hostkit import login
 from hostkit.result import Problem
-from labwright import catalog, delivery, hardware, inventory, load, mirrors, needs, plan, report, verdict, wishes
+from labwright import (
+    authority,
+    catalog,
+    delivery,
+    hardware,
+    inventory,
+    keys,
+    load,
+    mirrors,
+    needs,
+    plan,
+    report,
+    verdict,
+    wishes,
+)
+from labwright.authority import Pair
 from labwright.planned import Fleet
+from labwright.safe import Safe, opened
 from labwright.words import LANGUAGES, Finding, Refused, finding
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -64,6 +83,10 @@ class ActionModule(ActionBase):
             "bundle": self.bring,
             "needs": self.needs,
             "mirrors": self.mirrors,
+            "secrets": self.secrets,
+            "keys": self.keys,
+            "rotate": self.rotate,
+            "retire": self.retire,
         }
         do = self._task.args.get("do")
         if do not in jobs:
@@ -97,6 +120,7 @@ class ActionModule(ActionBase):
         hosts = [host for host in task_vars["groups"]["all"] if host != "localhost"]
         given = {host: self.variables(host, task_vars) for host in hosts}
         found: list[Problem] = [one for host in hosts for one in wishes.problems(host, given[host], roles)]
+        found += [one for host in hosts for one in keys.problems(host, given[host].get("lab_api_keys"))]
         if "localhost" in task_vars["groups"]["all"]:
             found.append(Refused(finding("LW-PLAN-033")))
         lines = list(dict.fromkeys(str(one) for one in found))
@@ -209,12 +233,8 @@ class ActionModule(ActionBase):
         """This host's part of the plan, spelt out; its problems end the run for this host."""
         name = task_vars["inventory_hostname"]
         host = self.host(name, task_vars)
-        path = file_of(self.folder(host), name)
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            entry = found["host"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise Refused(finding("LW-PLAN-029", path=str(path))) from error
+        found = self.part(host)
+        entry = found["host"]
         if entry["source"] == "given":
             entry["problems"].append(finding("LW-PLAN-020").say(found["language"]))
         if entry["problems"]:
@@ -222,6 +242,16 @@ class ActionModule(ActionBase):
             return {"failed": True, "changed": False, "code": lines[0].split(":")[0], "msg": "\n".join(lines)}
         catalogue = catalog.load(ROOT / "env", self.bundle(host))
         return {"changed": False, **delivery.spell_out(host, entry, found, catalogue)}
+
+    def part(self, host: wishes.Host) -> dict[str, Any]:
+        """One host's part of the plan, as it was written."""
+        path = file_of(self.folder(host), host.name)
+        try:
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            found["host"]["duties"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Refused(finding("LW-PLAN-029", path=str(path))) from error
+        return found
 
     def leftovers(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """Where this host's things are."""
@@ -321,6 +351,105 @@ class ActionModule(ActionBase):
         Display().display(verdict.as_table(whole))
         said = f"{whole['passed']} answers are good, {whole['failed']} are not"
         return {"changed": False, "failed": bool(whole["failed"]), "msg": said}
+
+    def safe(self, host: wishes.Host) -> Path:
+        """The folder of the lab's secrets."""
+        return Path(host.wishes.get("lab_secrets_dir") or ROOT / ".secrets" / str(host.wishes["lab_name"]))
+
+    def secrets(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What one host needs, by its duties; it works without the other hosts.
+
+        What goes well is hidden (like no_log), what goes wrong has no secret in it and is shown.
+        """
+        name = task_vars["inventory_hostname"]
+        host = self.host(name, task_vars)
+        duties = set(self.part(host)["host"]["duties"])
+        if not duties & {"api", "agent"}:
+            return {"changed": False, "msg": "this host needs no secrets"}
+        own = self.own_certificate(host)
+        now = datetime.now(UTC)
+        with opened(self.safe(host), bool(self._task.check_mode)) as safe:
+            allowed = keys.accepted(safe, self.given_keys(host.name, task_vars), self.agents(task_vars))
+            found, warnings = ({"authority": own[1]}, own[2]) if own else self.trusted(safe, host, now)
+            if "api" in duties:
+                pair = own[0] if own else self.server(safe, host, now)
+                found |= {"certificate": pair.certificate.decode(), "key": pair.key.decode()}
+                found |= {"accepted": allowed, "operator": allowed[keys.OPERATOR][0]}
+            mine = keys.agent(name)
+            if "agent" in duties:
+                found["agent"] = allowed[mine][0]
+                fresh = f"keys/{mine}" in safe.put_here
+                if fresh and not set(task_vars["groups"].get("api", [])) & set(task_vars["ansible_play_hosts_all"]):
+                    warnings.append(finding("LW-KEYS-006", name=mine))
+        made = sorted(safe.put_here)
+        if made and not safe.check:
+            Display().display(f"made in {safe.folder}: {', '.join(made)}")
+        language = str(host.wishes["lab_language"])
+        said = [f"{one.id}: {one.sentence(language)}" for one in warnings]
+        return {"changed": bool(made), "warnings": said, **found, "_ansible_no_log": True}
+
+    def trusted(self, safe: Safe, host: wishes.Host, now: datetime) -> tuple[dict[str, Any], list[Finding]]:
+        """The certificate that clients of the lab trust."""
+        pair, warnings = authority.authority(safe, str(host.wishes["lab_name"]), now)
+        return {"authority": pair.certificate.decode()}, warnings
+
+    def server(self, safe: Safe, host: wishes.Host, now: datetime) -> Pair:
+        """This host's certificate by the lab's authority."""
+        names = authority.names_of(host.address, host.name, host.wishes["lab_api_names"])
+        issuer, _warnings = authority.authority(safe, str(host.wishes["lab_name"]), now)
+        return authority.server(safe, issuer, host.name, quote(host.name, safe=""), names, now)
+
+    def own_certificate(self, host: wishes.Host) -> tuple[Pair, str, list[Finding]] | None:
+        """The site's own certificate with its authority, checked; None where the lab makes its own."""
+        given = host.wishes.get("lab_certificate")
+        if not given:
+            return None
+        read = {}
+        for key, path in given.items():
+            try:
+                read[key] = Path(path).read_bytes()
+            except OSError as error:
+                raise Refused(finding("LW-TLS-001", path=path, why=error.strerror or str(error))) from error
+        pair = Pair(read["certificate"], read["key"])
+        names = list(dict.fromkeys([host.address, *host.wishes["lab_api_names"]]))
+        warnings = authority.check_own(pair, read["authority"], given, names, datetime.now(UTC))
+        return pair, read["authority"].decode(), warnings
+
+    def given_keys(self, host: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """People's keys."""
+        found: dict[str, Any] = self.variables(host, task_vars).get("lab_api_keys") or {}
+        return found
+
+    def agents(self, task_vars: dict[str, Any]) -> list[str]:
+        """Hosts with agents, of the whole inventory, in the play or not."""
+        return sorted(task_vars["groups"].get("agents", []))
+
+    def keys(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The names that have a key, printed."""
+        host = self.first(task_vars)
+        with opened(self.safe(host), check=True) as safe:
+            rows = keys.rows(safe, self.given_keys(host.name, task_vars), self.agents(task_vars))
+        Display().display(keys.as_table(rows))
+        return {
+            "changed": False,
+            "msg": f"{len(rows)} names have a key; those that Labwright makes are in {safe.folder}/keys",
+        }
+
+    def rotate(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """A new key beside the old one."""
+        return self.turn(task_vars, keys.rotate)
+
+    def retire(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The old key's end."""
+        return self.turn(task_vars, keys.retire)
+
+    def turn(self, task_vars: dict[str, Any], step: Callable[..., bool]) -> dict[str, Any]:
+        """One step of a rotation."""
+        host = self.first(task_vars)
+        name = str(self._task.args["name"])
+        with opened(self.safe(host), bool(self._task.check_mode)) as safe:
+            changed = step(safe, name, self.given_keys(host.name, task_vars), self.agents(task_vars))
+        return {"changed": changed, "msg": f"the keys of {name}"}
 
 
 def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]]) -> list[str]:

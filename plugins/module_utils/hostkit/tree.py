@@ -2,18 +2,22 @@
 
 Request: ``path`` (the folder), ``files`` (name inside the folder → text), ``owner`` and ``group`` (names; "" leaves
 them), ``mode`` and ``directory_mode`` (octal text), ``state``. Files that are not named are removed, for the folder
-is ours, unless ``exact`` is false.
+is ours, unless ``exact`` is false. With ``secret`` no text is in the answer, only names. With ``validate`` (``argv``,
+where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first: what it refuses is not
+put in place.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from hostkit.result import Result
+from hostkit.result import Problem, Result
 
 
 def run(request: dict[str, Any], check: bool) -> Result:
@@ -29,12 +33,15 @@ def run(request: dict[str, Any], check: bool) -> Result:
     stale = sorted(set(before) - set(wanted)) if request.get("exact", True) else []
     fresh = sorted(name for name, text in wanted.items() if before.get(name) != text)
     loose = [path for path in everything(folder, wanted) if path.exists() and not fits(path, request)]
+    secret = bool(request.get("secret"))
     result = Result(
         changed=bool(stale or fresh or loose) or not folder.is_dir(),
         message=f"{folder}: {len(fresh)} written, {len(stale)} removed, {len(loose)} permissions set",
-        before="".join(f"--- {name}\n{before[name]}" for name in sorted({*stale, *fresh} & set(before))),
-        after="".join(f"--- {name}\n{wanted[name]}" for name in fresh),
+        before="".join(shown(name, before[name], secret) for name in sorted({*stale, *fresh} & set(before))),
+        after="".join(shown(name, wanted[name], secret, "new contents") for name in fresh),
     )
+    if fresh and not check and request.get("validate"):
+        validate(folder, wanted, request)
     if result.changed and not check:
         for name in stale:
             (folder / name).unlink()
@@ -44,6 +51,38 @@ def run(request: dict[str, Any], check: bool) -> Result:
         for path in everything(folder, wanted):
             permit(path, request)
     return result
+
+
+def shown(name: str, text: str, secret: bool, instead: str = "contents") -> str:
+    """One file in the diff."""
+    return f"--- {name}\n" + (f"({instead}, not shown)\n" if secret else text)
+
+
+def validate(folder: Path, wanted: dict[str, str], request: dict[str, Any]) -> None:
+    """Let a program judge the files before they are in place; it finds them beside the folder, as they will be."""
+    beside = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        for name, text in wanted.items():
+            write(beside / name, text, request)
+        for path in everything(beside, wanted):
+            permit(path, request)
+        argv = [str(word).replace("{}", str(beside)) for word in request["validate"]["argv"]]
+        user: dict[str, Any] = {"user": request["validate"]["user"]} if request["validate"].get("user") else {}
+        if user:
+            user.update(group=request.get("group") or None, extra_groups=[])
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", check=False, timeout=60, **user)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    if done.returncode:
+        said = (done.stderr.strip() or done.stdout.strip() or "no words").replace(str(beside), str(folder))[-1500:]
+        if request.get("secret"):
+            texts = "\n".join(wanted.values())
+            said = re.sub(r"[^\s\"';{}]{16,}", lambda found: "***" if found[0] in texts else found[0], said)
+        words = f"{argv[0]} refuses the new contents of {folder}, which are not put in place: {said}."
+        raise Problem(
+            "LW-TREE-001", f"{words} What was there before is still in use; mend what the texts are made from."
+        )
 
 
 def present(folder: Path) -> dict[str, str]:

@@ -21,7 +21,15 @@ from hostkit.result import Problem
 
 PREFIX = "lab_"
 # What the plays themselves set on hosts while they run; no wish of a user's.
-INTERNAL = {"lab_plan", "lab_answers", "lab_verdict_given", "lab_needs", "lab_mirror_answers", "hardware_facts"}
+INTERNAL = {
+    "lab_plan",
+    "lab_secrets",
+    "lab_answers",
+    "lab_verdict_given",
+    "lab_needs",
+    "lab_mirror_answers",
+    "hardware_facts",
+}
 # Values with addresses of servers, and what a password in one looks like.
 ADDRESSES = ("lab_mirrors", "lab_bundle_url")
 LOGIN_INSIDE = re.compile(r"[@?#]|passw", re.IGNORECASE)

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hostkit import tree
+from hostkit.result import Problem
 from unit.hostkit.look import look
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -144,3 +145,66 @@ def test_any_tree_becomes_any_other_and_then_stays(
         tree.run(request, False)
         assert tree.present(tmp_path / "tree") == files
         assert not tree.run(request, False).changed
+
+
+HUSH = "lw-01234567890123456789"
+
+
+def test_secrets_are_named_and_not_shown(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    request = {"path": str(folder), "files": {"a": f"{HUSH}\n", "b": "x"}, "secret": True, "mode": "0600"}
+    told = tree.run(request, True)
+    done = tree.run(request, False)
+    assert told == done
+    assert (done.before, done.after) == ("", "--- a\n(new contents, not shown)\n--- b\n(new contents, not shown)\n")
+    again = tree.run({**request, "files": {"a": f"{HUSH}2\n"}}, False)
+    assert (again.before, again.after) == (
+        "--- a\n(contents, not shown)\n--- b\n(contents, not shown)\n",
+        "--- a\n(new contents, not shown)\n",
+    )
+    assert (folder / "a").read_text() == f"{HUSH}2\n"
+    assert HUSH not in repr([told, done, again])
+
+
+def judged(folder: Path, words: str, code: int, **more: Any) -> dict[str, Any]:
+    """A request whose validator notes what it finds in the folder that it is given, says so, and judges."""
+    program = f"ls -ln {{}} > {folder.parent}/seen; cat {{}}/a; echo {words} >&2; exit {code}"
+    files = {"a": f"{HUSH}\n"}
+    argv = ["/bin/sh", "-c", program]
+    return {"path": str(folder), "files": files, "mode": "0600", "validate": {"argv": argv}, **more}
+
+
+def test_what_a_validator_takes_is_put_in_place(tmp_path: Path) -> None:
+    assert tree.run(judged(tmp_path / "etc", "fine", 0), False).changed
+    assert "-rw-------" in (tmp_path / "seen").read_text()
+    (tmp_path / "seen").unlink()
+    assert not tree.run(judged(tmp_path / "etc", "fine", 0), False).changed
+    assert not (tmp_path / "seen").exists()  # nothing new, nobody is asked
+    assert [path.name for path in tmp_path.iterdir()] == ["etc"]
+
+
+def test_what_a_validator_refuses_is_not_put_in_place(tmp_path: Path) -> None:
+    folder = tmp_path / "etc"
+    tree.run({"path": str(folder), "files": {"a": "good\n"}}, False)
+    with pytest.raises(Problem) as caught:
+        tree.run(judged(folder, f"no good: {{}}/a:1 {HUSH}", 1, secret=True), False)
+    assert caught.value.code == "LW-TREE-001"
+    assert f"no good: {folder}/a:1 ***" in caught.value.message
+    assert HUSH not in caught.value.message
+    assert (folder / "a").read_text() == "good\n"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["etc", "seen"]
+
+
+def test_check_mode_asks_no_validator(tmp_path: Path) -> None:
+    assert tree.run(judged(tmp_path / "etc", "no", 1), True).changed
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="another user can be had by root alone")
+def test_a_validator_runs_as_the_user_who_will_read_the_files(tmp_path: Path) -> None:
+    user = pwd.getpwnam("nobody")
+    argv = ["/bin/sh", "-c", "cd / && id -u && id -g && id -G && exit 1"]
+    request = {"path": str(tmp_path / "etc"), "files": {"a": ""}, "validate": {"argv": argv, "user": "nobody"}}
+    with pytest.raises(Problem) as caught:
+        tree.run({**request, "group": grp.getgrgid(user.pw_gid).gr_name}, False)
+    assert f": {user.pw_uid}\n{user.pw_gid}\n{user.pw_gid}." in caught.value.message
