@@ -44,6 +44,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
     if "agent" in entry["duties"]:
         agents = environment(host, catalogue, AGENTS, None)
     everything = serving + ([agents] if agents else [])
+    asked = checks(host, {**entry, "workers": workers}, lab)
     models = {row["model_path"]: model(host, row["model"], row["quantization"], catalogue) for row in workers}
     return {
         **entry,
@@ -59,7 +60,8 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "workers": workers,
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
         "worker_urls": lab["worker_urls"],
-        "checks": checks(host, {**entry, "workers": workers}, lab),
+        "checks": asked,
+        "waits_for": [one for one in asked if one["kind"] in ("worker", "controller", "registered", "models")],
     }
 
 

@@ -147,6 +147,7 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
     ]
     if host.wishes["lab_controller_port"] == host.wishes["lab_api_port"] and {"controller", "api"} <= host.groups:
         found.append(finding("LW-PLAN-008", port=host.wishes["lab_api_port"]))
+    found += [finding("LW-PLAN-035", entry=one) for one in host.wishes["lab_api_clients"] if not is_client(one)]
     try:
         mirrors.resolve(host.wishes["lab_mirrors"], catalogue.mirrors)
     except Refused as refused:
@@ -157,7 +158,16 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
 def is_loopback(address: str) -> bool:
     """Whether others cannot reach it; a name is not looked up."""
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
+        return (getattr(found, "ipv4_mapped", None) or found).is_loopback
+    except ValueError:
+        return False
+
+
+def is_client(entry: str) -> bool:
+    """Whether an entry of lab_api_clients is an address or a network of others."""
+    try:
+        return not ipaddress.ip_network(entry, strict=False).is_loopback
     except ValueError:
         return False
 

@@ -41,6 +41,7 @@ class Worker:
     order: int = NEW  # among the host's workers in the last plan
     concurrency: int = 1  # conversations at a time
     name: str = ""
+    engine: str = "fastchat"
     port: int = 0
     explain: tuple[Explained, ...] = ()
 

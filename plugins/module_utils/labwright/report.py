@@ -178,6 +178,7 @@ def worker_json(worker: Worker, order: int, listen: str, speaker: Speaker) -> di
         "name": worker.name,
         "model": worker.model,
         "model_names": worker.names,
+        "engine": worker.engine,
         "stack": worker.stack,
         "python_version": worker.python,
         "torch": {"version": worker.build.torch, "tag": worker.build.tag, "torchvision": worker.build.torchvision},
