@@ -4,10 +4,7 @@ Standard library only, Python 3.9 or newer. A request comes in as JSON, a result
 ``hostkit`` carries both). Nothing in here chooses: every path, address and checksum stands in the request.
 """
 
-<<<<<<< HEAD
 VERBS = (
     "facts", "take", "env", "model", "probe", "load", "inspect", "mirrors", "ship", "tree", "sweep", "service", "pace",
+    "firewall", "drain",
 )  # fmt: skip
-=======
-VERBS = ("facts", "take", "env", "model", "probe", "load", "inspect", "mirrors", "ship", "tree", "sweep", "firewall")
->>>>>>> firewall
