@@ -42,6 +42,7 @@ from labwright import (
     authority,
     catalog,
     delivery,
+    doors,
     hardware,
     inventory,
     keys,
@@ -492,10 +493,12 @@ def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:
 def write(folder: Path, written: Mapping[str, Any]) -> None:
     """The plan as one file, and each host's part with what it must know of the lab, each put in place whole."""
     shared = {key: written[key] for key in ("format", "lab", "language", "served", "workers", "worker_urls")}
+    rules = doors.of(written["hosts"])
     try:
         (folder / "hosts").mkdir(parents=True, exist_ok=True)
         for name, entry in written["hosts"].items():
-            put(file_of(folder, name), json.dumps({**shared, "host": entry}, ensure_ascii=False, indent=1))
+            part = {**shared, "doors": rules[name], "host": entry}
+            put(file_of(folder, name), json.dumps(part, ensure_ascii=False, indent=1))
         for stale in (folder / "hosts").glob("*.json"):
             if unquote(stale.stem) not in written["hosts"]:
                 stale.unlink()

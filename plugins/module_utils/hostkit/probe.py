@@ -24,6 +24,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Callable
 
+from hostkit import firewall
 from hostkit.result import Problem, Result
 
 EVERY_S = 0.5
@@ -174,6 +175,14 @@ def unit(check: dict[str, Any]) -> str:
     return text
 
 
+def walls(check: dict[str, Any]) -> str:
+    """The lab's firewall is what was written, and is loaded."""
+    wrong = firewall.fault(Path(check["path"]))
+    if wrong:
+        raise UnexpectedAnswerError(f"{wrong}; run site.yml, or playbooks/services.yml, to load it again")
+    return "the kernel has the lab's rules"
+
+
 def controller(check: dict[str, Any]) -> str:
     """The controller knows a worker for each planned model."""
     found = json.loads(exchange(check, "/list_models", post=True))["models"]
@@ -273,6 +282,7 @@ def agent(check: dict[str, Any]) -> str:
 KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "connect": connect,
     "unit": unit,
+    "firewall": walls,
     "controller": controller,
     "registered": registered,
     "worker": worker,

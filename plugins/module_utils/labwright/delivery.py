@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from labwright import mirrors
+from labwright import doors, mirrors
 from labwright.catalog import Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
 from labwright.inventory import AGENTS, FRONTEND
@@ -61,6 +61,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
         "worker_urls": lab["worker_urls"],
         "checks": asked,
+        "firewall": doors.request(lab["doors"], host.wishes),
         "waits_for": [one for one in asked if one["kind"] in ("worker", "controller", "registered", "models")],
     }
 
@@ -72,7 +73,7 @@ def gaps(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue
     found = []
     for part in parted(entry):
         try:
-            spell_out(host, part, lab, catalogue)
+            spell_out(host, part, {**lab, "doors": doors.NONE}, catalogue)
         except Refused as refused:
             if refused.cause not in found:
                 found.append(refused.cause)
@@ -278,6 +279,7 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
     duties = entry["duties"]
     units = [f"{UNIT_PREFIX}{duty}" for duty in ("controller", "api") if duty in duties]
     units += [f"{UNIT_PREFIX}gateway"] if "api" in duties else []
+    walls = doors.request(lab["doors"], host.wishes)
     units += [worker["name"] for worker in entry["workers"]]
     found: list[dict[str, Any]] = [
         {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service"} for unit in units
@@ -291,6 +293,8 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
         }
         for worker in entry["workers"]
     ]
+    if walls["state"] == "present":
+        found.append({"id": "firewall.loaded", "kind": "firewall", "path": walls["path"]})
     names = lab["served"]
     if "controller" in duties:
         url = entry["controller_url"]
@@ -327,6 +331,7 @@ def leftovers(host: Host) -> dict[str, Any]:
         | {"autogen": environments},
         "models": [{"state": "absent", "path": f"{root}/models", "store": host.wishes["lab_store"], "files": []}],
         "registry_mirrors": [],
+        "firewall": doors.absent(),
         "workers": [],
         "frontend": "",
         "folders": [root, host.wishes["lab_state"], "/etc/labwright"],

@@ -17,6 +17,7 @@ from labwright.inventory import is_loopback
 
 FASTCHAT, GATEWAY = "labwright", "labwright-gateway"  # users; root may always
 FILE = "/etc/labwright/firewall.nft"
+NONE: dict[str, list[Any]] = {"inward": [], "here": [], "peers": [], "clients": []}
 
 
 def of(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -31,7 +32,7 @@ def of(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     there = {name: one for name, one in sorted(hosts.items()) if one.get("source") != "given"}  # not only on paper
     asks_controller = [name for name, one in there.items() if {"worker", "api", "controller"} & set(one["duties"])]
     asks_workers = [name for name, one in there.items() if {"api", "controller"} & set(one["duties"])]
-    found: dict[str, dict[str, Any]] = {name: {"inward": [], "here": [], "peers": [], "clients": []} for name in hosts}
+    found: dict[str, dict[str, Any]] = {name: {kind: [] for kind in NONE} for name in hosts}
     reached: dict[tuple[str, str, int], list[str]] = {}
     for name, one in there.items():
         rules = found[name]

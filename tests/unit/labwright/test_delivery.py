@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostkit.result import Problem
-from labwright import delivery
+from labwright import delivery, doors
 from labwright.hardware import Hardware
 from labwright.wishes import Host
 from unit.labwright.made_up import (
@@ -40,6 +40,11 @@ LOCKED_GPU = machine(card(24 * 1024), driver="580.65.06")  # "newer" has locks f
 EVERYTHING = manifest()
 
 
+def shared(whole: dict[str, Any], name: str) -> dict[str, Any]:
+    """What a host knows of the lab."""
+    return {**whole, "doors": doors.of(whole["hosts"])[name]}
+
+
 def made(
     name: str,
     fleet: Sequence[Host],
@@ -50,7 +55,7 @@ def made(
     """What the roles of one host read."""
     whole = written(lab(fleet, {name: hardware or machine()}, catalogue_=catalogue(**more)))
     one = next(one for one in fleet if one.name == name)
-    return delivery.spell_out(one, json.loads(json.dumps(whole["hosts"][name])), whole, catalogue(bundle, **more))
+    return delivery.spell_out(one, json.loads(json.dumps(whole["hosts"][name])), shared(whole, name), catalogue(bundle, **more))
 
 
 def code(name: str, fleet: Sequence[Host], hardware: Hardware | None = None, **more: Any) -> str:
@@ -309,7 +314,7 @@ def test_a_hubs_file_that_the_bundle_has_comes_from_the_bundle() -> None:
 def test_the_real_catalogue_is_brought_without_a_bundle() -> None:
     fleet = [host("c1", "controller api", lab_bundle_url=""), host("w2", "workers", lab_models=["labwright-demo"])]
     whole = written(lab(fleet, catalogue_=real()))
-    found = delivery.spell_out(fleet[0], whole["hosts"]["c1"], whole, real())
+    found = delivery.spell_out(fleet[0], whole["hosts"]["c1"], shared(whole, "c1"), real())
     assert [kind(request) for request in found["whole"]] == ["frontend"]
     conda = found["whole"][0]["layers"][0]["conda"]
     assert {file["url"] for file in conda} == {row["url"] for row in real().conda["linux-64"]}
@@ -376,11 +381,12 @@ def test_a_gpu_worker_from_plan_to_request() -> None:
 
 
 def test_what_verify_asks_on_each_host() -> None:
-    assert [check["id"] for check in made("w11", THREE)["checks"]] == ["service.labwright-worker-demo", "worker.demo"]
+    assert [check["id"] for check in made("w11", THREE)["checks"]] == ["service.labwright-worker-demo", "worker.demo", "firewall.loaded"]
     assert [check["id"] for check in made("ctl10", THREE)["checks"]] == [
         "service.labwright-controller",
         "service.labwright-api",
         "service.labwright-gateway",
+        "firewall.loaded",
         "controller.workers",
         "controller.each_worker",
         "api.models",
@@ -414,6 +420,7 @@ def test_a_lab_without_models_is_not_asked_for_any() -> None:
         "service.labwright-controller",
         "service.labwright-api",
         "service.labwright-gateway",
+        "firewall.loaded",
         "controller.workers",
         "controller.each_worker",
     ]
@@ -476,7 +483,7 @@ def test_a_file_without_a_sum_is_never_fetched_from_a_hub() -> None:
     fleet = [host("w1", "controller workers", lab_models=["chatglm2-6b"], lab_bundle_url="")]
     whole = written(lab(fleet, catalogue_=real()))
     with pytest.raises(Problem, match="LW-PLAN-007"):
-        delivery.spell_out(fleet[0], whole["hosts"]["w1"], whole, real())
+        delivery.spell_out(fleet[0], whole["hosts"]["w1"], shared(whole, "w1"), real())
 
 
 def test_a_build_without_a_lock_is_refused_with_those_that_there_are() -> None:
@@ -523,8 +530,8 @@ def on_a_t4(model: str, platform: str = "linux-64") -> tuple[Host, dict[str, Any
 @pytest.mark.parametrize("model", ["qwen2.5-0.5b-instruct", "qwen2.5-7b-instruct"])
 def test_a_t4_without_a_bundle_is_brought_everything(model: str) -> None:
     one, whole = on_a_t4(model)
-    assert delivery.gaps(one, whole["hosts"]["c1"], whole, real()) == []
-    found = delivery.spell_out(one, whole["hosts"]["c1"], whole, real())
+    assert delivery.gaps(one, whole["hosts"]["c1"], shared(whole, "c1"), real()) == []
+    found = delivery.spell_out(one, whole["hosts"]["c1"], shared(whole, "c1"), real())
     assert [kind(request) for request in found["whole"]] == ["current-cu128", "frontend", "agents"]
     torch = found["whole"][0]["layers"][1]
     assert "torch==2.10.0 " in torch["requirements"]
@@ -537,13 +544,13 @@ def test_a_t4_without_a_bundle_is_brought_everything(model: str) -> None:
 @pytest.mark.parametrize("model", ["chatglm2-6b", "glm-4-9b-chat-hf", "labwright-demo"])
 def test_a_model_without_known_sums_or_of_this_repository_stays_a_gap_without_a_bundle(model: str) -> None:
     one, whole = on_a_t4(model)
-    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], whole, real())] == ["LW-PLAN-007"]
+    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], shared(whole, "c1"), real())] == ["LW-PLAN-007"]
 
 
 def test_a_windows_host_with_locks_is_still_planned_only() -> None:
     one, whole = on_a_t4("qwen2.5-7b-instruct", "win-64")
     assert whole["hosts"]["c1"]["workers"][0]["torch"] == {"version": "2.10.0", "tag": "cu128", "torchvision": "0.25.0"}
-    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], whole, real())] == ["LW-PLAN-022"]
+    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], shared(whole, "c1"), real())] == ["LW-PLAN-022"]
 
 
 # --- removal ---------------------------------------------------------------------------------------------------------
@@ -592,8 +599,9 @@ def test_every_host_is_brought_the_same_things_again_from_the_bundle_alone(fleet
     for one in fleet:
         entry = whole["hosts"][one.name]
         assert delivery.gaps(one, entry, whole, bundled) == []
-        found = delivery.spell_out(one, entry, whole, bundled)
-        assert found == delivery.spell_out(one, json.loads(json.dumps(entry)), whole, catalogue(manifest()))
+        found = delivery.spell_out(one, entry, shared(whole, one.name), bundled)
+        again = json.loads(json.dumps(entry))
+        assert found == delivery.spell_out(one, again, shared(whole, one.name), catalogue(manifest()))
         assert json.loads(json.dumps(found)) == found
         assert all(file["url"].startswith(BUNDLE + "/") for file in files_in(found))
         ids = [check["id"] for check in found["checks"]]
