@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure
 
 from hostkit.result import Result
 from unit.labwright.made_up import real
@@ -39,9 +41,9 @@ Execute = Callable[..., dict[str, Any]]
 
 
 def answering(stdout: str, seen: list[dict[str, Any]] | None = None, **more: Any) -> Execute:
-    def execute(**arguments: Any) -> dict[str, Any]:
+    def execute(command: str, in_data: bytes) -> dict[str, Any]:
         if seen is not None:
-            seen.append(arguments)
+            seen.append({"argv": shlex.split(command), "stdin": in_data.decode()})
         return {"stdout": stdout, **more}
 
     return execute
@@ -49,7 +51,7 @@ def answering(stdout: str, seen: list[dict[str, Any]] | None = None, **more: Any
 
 def ask(execute: Execute, arguments: dict[str, Any], check: bool = False, **variables: Any) -> dict[str, Any]:
     one = action(HOSTKIT, arguments, check)
-    one._execute_module = execute
+    one._low_level_execute_command = execute
     result: dict[str, Any] = one.run(None, {"ansible_facts": {}, **variables})
     assert one._task.check_mode == check
     return result
@@ -72,12 +74,10 @@ def test_the_request_travels_on_standard_input_and_check_mode_with_it(check: boo
     result = ask(answering("a banner\n" + said + "\n", seen), GOOD, check)
     diff = {"before": "", "after": "x\n", "before_header": "done"}
     assert result == {"changed": True, "msg": "done", "data": {"a": 1}, "diff": diff}
-    arguments = seen[0]["module_args"]
-    assert arguments["argv"] == ["python3", "-c", HOSTKIT.BOOT]
-    program, request = arguments["stdin"].split("\n")
+    assert seen[0]["argv"] == ["python3", "-c", HOSTKIT.BOOT]
+    program, request = seen[0]["stdin"].split("\n")
     assert base64.b64decode(program) == HOSTKIT.archive()
     assert json.loads(request) == {**GOOD, "check": check}
-    assert seen[0]["task_vars"]["ansible_no_target_syslog"] is True
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_the_request_travels_on_standard_input_and_check_mode_with_it(check: boo
 def test_the_python_that_runs_it(arguments: dict[str, Any], variables: dict[str, Any], python: str) -> None:
     seen: list[dict[str, Any]] = []
     ask(answering(json.dumps(Result().as_dict()), seen), {**GOOD, **arguments}, **variables)
-    assert seen[0]["module_args"]["argv"][0] == python
+    assert seen[0]["argv"][0] == python
 
 
 def test_no_diff_without_a_change() -> None:
@@ -109,11 +109,10 @@ def test_a_problem_becomes_the_tasks_message() -> None:
     ("stdout", "more", "words"),
     [
         ("", {"stderr": "python3: not found"}, "python3: not found"),
-        ("", {"msg": "no such file"}, "no such file"),
-        ("", {"module_stderr": "Killed"}, "Killed"),
-        ("no json", {}, "no words"),
-        ("3", {}, "no words"),
-        ("{}", {}, "no words"),
+        ("", {"stderr": "\n"}, "no words"),
+        ("no json", {}, "no json"),
+        ("3", {}, "3"),
+        ("{}", {}, "{}"),
     ],
 )
 def test_a_host_that_says_nothing_of_use(stdout: str, more: dict[str, Any], words: str) -> None:
@@ -123,8 +122,12 @@ def test_a_host_that_says_nothing_of_use(stdout: str, more: dict[str, Any], word
     assert words in result["msg"]
 
 
-def test_an_unreachable_host_stays_unreachable() -> None:
-    assert ask(answering("", unreachable=True, msg="refused"), GOOD)["unreachable"] is True
+def test_an_unreachable_host_is_ansibles_own_matter() -> None:
+    def away(command: str, in_data: bytes) -> dict[str, Any]:
+        raise AnsibleConnectionFailure("refused")
+
+    with pytest.raises(AnsibleConnectionFailure):
+        ask(away, GOOD)
 
 
 HUSH = "pa55word"
@@ -134,7 +137,7 @@ FROM_MIRROR = {"verb": "model", "request": {"files": [{"url": "https://mirror.ex
 
 def ask_with_login(execute: Execute, arguments: dict[str, Any], given: Any) -> dict[str, Any]:
     one = action(HOSTKIT, arguments)
-    one._execute_module = execute
+    one._low_level_execute_command = execute
     one._templar = SimpleNamespace(template=lambda value: value)
     result: dict[str, Any] = one.run(None, {"ansible_facts": {}, "lab_mirror_credentials": given})
     return result
@@ -151,9 +154,9 @@ def ask_with_login(execute: Execute, arguments: dict[str, Any], given: Any) -> d
 def test_logins_travel_beside_a_request_that_fetches_from_their_host(arguments: dict[str, Any], sent: bool) -> None:
     seen: list[dict[str, Any]] = []
     ask_with_login(answering(json.dumps(Result().as_dict()), seen), arguments, LOGINS)
-    request = json.loads(seen[0]["module_args"]["stdin"].split("\n")[1])
+    request = json.loads(seen[0]["stdin"].split("\n")[1])
     assert request.get("logins") == (LOGINS if sent else None)
-    assert HUSH not in json.dumps([request["request"], seen[0]["module_args"]["argv"]])
+    assert HUSH not in json.dumps([request["request"], seen[0]["argv"]])
     assert HUSH not in json.dumps(arguments)
 
 
