@@ -2,10 +2,9 @@
 
 Request: ``path`` (the folder), ``files`` (name inside the folder → text), ``owner`` and ``group`` (names; "" leaves
 them), ``mode`` and ``directory_mode`` (octal text), ``state``. Files that are not named are removed, for the folder
-is ours, unless ``exact`` is false. The texts of those in
-``secret`` (names, or true for all) are in no answer. With ``validate`` (``argv``,
-where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first: what it refuses is not
-put in place.
+is ours, unless ``exact`` is false. The texts of those in ``secret`` (names, or true for all) are in no answer. With
+``validate`` (``argv``, where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first:
+what it refuses is not put in place.
 """
 
 from __future__ import annotations
