@@ -6,7 +6,9 @@
         request: "{{ torch_environment }}"
 
 The program travels with each request (a zip of some 20 kB on standard input), so nothing must be installed first, no
-version can be stale, and a request with a secret in it never stands in a command line or in the host's log.
+version can be stale, and a request with a secret in it never stands in a command line or in the host's log. It is no
+module of Ansible's that carries it: a module repeats its arguments in its answer, and with ``-vvv`` Ansible prints
+that, whatever no_log says.
 Check mode and diff are answered by the program itself. Logins of mirrors (``lab_mirror_credentials``) are put beside a
 request that fetches at the last moment, so they are in no task's arguments; what comes back is cleared of them.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 import zipfile
 from collections.abc import Iterable
 from functools import cache
@@ -77,16 +80,7 @@ class ActionModule(ActionBase):
         stdin = base64.b64encode(archive()).decode("ascii") + "\n" + json.dumps(request)
         python = arguments.get("python") or variables["ansible_facts"].get("discovered_interpreter_python")
         python = python or variables.get("ansible_python_interpreter") or "python3"
-        # The program obeys check mode itself, and needs to run to say what it would do.
-        self._task.check_mode = False
-        try:
-            answer = self._execute_module(
-                module_name="ansible.legacy.command",
-                module_args={"argv": [python, "-c", BOOT], "stdin": stdin, "stdin_add_newline": False},
-                task_vars={**variables, "ansible_no_target_syslog": True},
-            )
-        finally:
-            self._task.check_mode = check
+        answer = self._low_level_execute_command(shlex.join([python, "-c", BOOT]), in_data=stdin.encode())
         return result_of(answer, [login["password"] for login in logins.values()])
 
     def logins(self, variables: dict[str, Any]) -> dict[str, dict[str, str]]:
@@ -100,14 +94,12 @@ class ActionModule(ActionBase):
 
 
 def result_of(answer: dict[str, Any], secrets: Iterable[str] = ()) -> dict[str, Any]:
-    """A task's result out of the module's answer: the program's JSON, or why there is none, without the secrets."""
-    if answer.get("unreachable"):
-        return answer
+    """A task's result out of what the host said: the program's JSON, or why there is none, without the secrets."""
     try:
         said = json.loads(str(answer.get("stdout", "")).strip().splitlines()[-1])
         failed = bool(said["failed"])
     except (ValueError, LookupError, TypeError):
-        words = str(answer.get("stderr") or answer.get("msg") or answer.get("module_stderr") or "no words")
+        words = str(answer.get("stderr") or answer.get("stdout") or "").strip() or "no words"
         for secret in secrets:
             words = words.replace(secret, "***")
         return {"failed": True, "msg": f"LW-HOSTKIT-006: hostkit did not answer on this host: {words}"}

@@ -410,10 +410,9 @@ def test_an_api_that_is_silent_or_away(tmp_path: Path) -> None:
 def raw(gateway: Gateway, data: bytes) -> bytes:
     """What comes back for these bytes."""
     plain = socket.create_connection(("127.0.0.1", gateway.port), 5)
-    with gateway.client.wrap_socket(plain, server_hostname="127.0.0.1") as secure:
-        with contextlib.suppress(OSError):
-            secure.sendall(data)
-            return b"".join(iter(lambda: secure.recv(65536), b""))
+    with gateway.client.wrap_socket(plain, server_hostname="127.0.0.1") as secure, contextlib.suppress(OSError):
+        secure.sendall(data)
+        return b"".join(iter(lambda: secure.recv(65536), b""))
     return b""
 
 

@@ -2,9 +2,9 @@
 
 Request: ``path`` (the folder), ``files`` (name inside the folder → text), ``owner`` and ``group`` (names; "" leaves
 them), ``mode`` and ``directory_mode`` (octal text), ``state``. Files that are not named are removed, for the folder
-is ours, unless ``exact`` is false. With ``secret`` no text is in the answer, only names. With ``validate`` (``argv``,
-where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first: what it refuses is not
-put in place.
+is ours, unless ``exact`` is false. The texts of those in ``secret`` (names, or true for all) are in no answer. With
+``validate`` (``argv``, where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first:
+what it refuses is not put in place.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def run(request: dict[str, Any], check: bool) -> Result:
     stale = sorted(set(before) - set(wanted)) if request.get("exact", True) else []
     fresh = sorted(name for name, text in wanted.items() if before.get(name) != text)
     loose = [path for path in everything(folder, wanted) if path.exists() and not fits(path, request)]
-    secret = bool(request.get("secret"))
+    secret = set(wanted) | set(before) if request.get("secret") is True else set(request.get("secret") or [])
     result = Result(
         changed=bool(stale or fresh or loose) or not folder.is_dir(),
         message=f"{folder}: {len(fresh)} written, {len(stale)} removed, {len(loose)} permissions set",
-        before="".join(shown(name, before[name], secret) for name in sorted({*stale, *fresh} & set(before))),
-        after="".join(shown(name, wanted[name], secret, "new contents") for name in fresh),
+        before="".join(shown(name, before[name], name in secret) for name in sorted({*stale, *fresh} & set(before))),
+        after="".join(shown(name, wanted[name], name in secret, "new contents") for name in fresh),
     )
     if fresh and not check and request.get("validate"):
-        validate(folder, wanted, request)
+        validate(folder, wanted, request, secret)
     if result.changed and not check:
         for name in stale:
             (folder / name).unlink()
@@ -58,7 +58,7 @@ def shown(name: str, text: str, secret: bool, instead: str = "contents") -> str:
     return f"--- {name}\n" + (f"({instead}, not shown)\n" if secret else text)
 
 
-def validate(folder: Path, wanted: dict[str, str], request: dict[str, Any]) -> None:
+def validate(folder: Path, wanted: dict[str, str], request: dict[str, Any], secret: set[str]) -> None:
     """Let a program judge the files before they are in place; it finds them beside the folder, as they will be."""
     beside = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(beside, ignore_errors=True)
@@ -76,9 +76,8 @@ def validate(folder: Path, wanted: dict[str, str], request: dict[str, Any]) -> N
         shutil.rmtree(beside, ignore_errors=True)
     if done.returncode:
         said = (done.stderr.strip() or done.stdout.strip() or "no words").replace(str(beside), str(folder))[-1500:]
-        if request.get("secret"):
-            texts = "\n".join(wanted.values())
-            said = re.sub(r"[^\s\"';{}]{16,}", lambda found: "***" if found[0] in texts else found[0], said)
+        texts = "\n".join(wanted[name] for name in secret & set(wanted))
+        said = re.sub(r"[^\s\"';{}]{16,}", lambda found: "***" if found[0] in texts else found[0], said)
         words = f"{argv[0]} refuses the new contents of {folder}, which are not put in place: {said}."
         raise Problem(
             "LW-TREE-001", f"{words} What was there before is still in use; mend what the texts are made from."

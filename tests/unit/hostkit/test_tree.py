@@ -166,6 +166,13 @@ def test_secrets_are_named_and_not_shown(tmp_path: Path) -> None:
     assert HUSH not in repr([told, done, again])
 
 
+def test_only_the_secret_ones_are_hidden(tmp_path: Path) -> None:
+    request = {"path": str(tmp_path / "etc"), "files": {"a": HUSH, "b": "plain\n"}, "secret": ["a"]}
+    assert tree.run(request, False).after == "--- a\n(new contents, not shown)\n--- b\nplain\n"
+    (tmp_path / "etc" / "old").write_text("old\n")
+    assert tree.run(request, False).before == "--- old\nold\n"
+
+
 def judged(folder: Path, words: str, code: int, **more: Any) -> dict[str, Any]:
     """A request whose validator notes what it finds in the folder that it is given, says so, and judges."""
     program = f"ls -ln {{}} > {folder.parent}/seen; cat {{}}/a; echo {words} >&2; exit {code}"
@@ -187,9 +194,9 @@ def test_what_a_validator_refuses_is_not_put_in_place(tmp_path: Path) -> None:
     folder = tmp_path / "etc"
     tree.run({"path": str(folder), "files": {"a": "good\n"}}, False)
     with pytest.raises(Problem) as caught:
-        tree.run(judged(folder, f"no good: {{}}/a:1 {HUSH}", 1, secret=True), False)
+        tree.run(judged(folder, f"no good: a_long_directive {{}}/a:1 {HUSH}", 1, secret=["a"]), False)
     assert caught.value.code == "LW-TREE-001"
-    assert f"no good: {folder}/a:1 ***" in caught.value.message
+    assert f"no good: a_long_directive {folder}/a:1 ***" in caught.value.message
     assert HUSH not in caught.value.message
     assert (folder / "a").read_text() == "good\n"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["etc", "seen"]

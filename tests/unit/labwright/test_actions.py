@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleConnectionFailure
 
 from hostkit.result import Result
 from unit.labwright.made_up import real
@@ -39,9 +42,9 @@ Execute = Callable[..., dict[str, Any]]
 
 
 def answering(stdout: str, seen: list[dict[str, Any]] | None = None, **more: Any) -> Execute:
-    def execute(**arguments: Any) -> dict[str, Any]:
+    def execute(command: str, in_data: bytes) -> dict[str, Any]:
         if seen is not None:
-            seen.append(arguments)
+            seen.append({"argv": shlex.split(command), "stdin": in_data.decode()})
         return {"stdout": stdout, **more}
 
     return execute
@@ -49,7 +52,7 @@ def answering(stdout: str, seen: list[dict[str, Any]] | None = None, **more: Any
 
 def ask(execute: Execute, arguments: dict[str, Any], check: bool = False, **variables: Any) -> dict[str, Any]:
     one = action(HOSTKIT, arguments, check)
-    one._execute_module = execute
+    one._low_level_execute_command = execute
     result: dict[str, Any] = one.run(None, {"ansible_facts": {}, **variables})
     assert one._task.check_mode == check
     return result
@@ -72,12 +75,10 @@ def test_the_request_travels_on_standard_input_and_check_mode_with_it(check: boo
     result = ask(answering("a banner\n" + said + "\n", seen), GOOD, check)
     diff = {"before": "", "after": "x\n", "before_header": "done"}
     assert result == {"changed": True, "msg": "done", "data": {"a": 1}, "diff": diff}
-    arguments = seen[0]["module_args"]
-    assert arguments["argv"] == ["python3", "-c", HOSTKIT.BOOT]
-    program, request = arguments["stdin"].split("\n")
+    assert seen[0]["argv"] == ["python3", "-c", HOSTKIT.BOOT]
+    program, request = seen[0]["stdin"].split("\n")
     assert base64.b64decode(program) == HOSTKIT.archive()
     assert json.loads(request) == {**GOOD, "check": check}
-    assert seen[0]["task_vars"]["ansible_no_target_syslog"] is True
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_the_request_travels_on_standard_input_and_check_mode_with_it(check: boo
 def test_the_python_that_runs_it(arguments: dict[str, Any], variables: dict[str, Any], python: str) -> None:
     seen: list[dict[str, Any]] = []
     ask(answering(json.dumps(Result().as_dict()), seen), {**GOOD, **arguments}, **variables)
-    assert seen[0]["module_args"]["argv"][0] == python
+    assert seen[0]["argv"][0] == python
 
 
 def test_no_diff_without_a_change() -> None:
@@ -109,11 +110,10 @@ def test_a_problem_becomes_the_tasks_message() -> None:
     ("stdout", "more", "words"),
     [
         ("", {"stderr": "python3: not found"}, "python3: not found"),
-        ("", {"msg": "no such file"}, "no such file"),
-        ("", {"module_stderr": "Killed"}, "Killed"),
-        ("no json", {}, "no words"),
-        ("3", {}, "no words"),
-        ("{}", {}, "no words"),
+        ("", {"stderr": "\n"}, "no words"),
+        ("no json", {}, "no json"),
+        ("3", {}, "3"),
+        ("{}", {}, "{}"),
     ],
 )
 def test_a_host_that_says_nothing_of_use(stdout: str, more: dict[str, Any], words: str) -> None:
@@ -123,8 +123,12 @@ def test_a_host_that_says_nothing_of_use(stdout: str, more: dict[str, Any], word
     assert words in result["msg"]
 
 
-def test_an_unreachable_host_stays_unreachable() -> None:
-    assert ask(answering("", unreachable=True, msg="refused"), GOOD)["unreachable"] is True
+def test_an_unreachable_host_is_ansibles_own_matter() -> None:
+    def away(command: str, in_data: bytes) -> dict[str, Any]:
+        raise AnsibleConnectionFailure("refused")
+
+    with pytest.raises(AnsibleConnectionFailure):
+        ask(away, GOOD)
 
 
 HUSH = "pa55word"
@@ -134,7 +138,7 @@ FROM_MIRROR = {"verb": "model", "request": {"files": [{"url": "https://mirror.ex
 
 def ask_with_login(execute: Execute, arguments: dict[str, Any], given: Any) -> dict[str, Any]:
     one = action(HOSTKIT, arguments)
-    one._execute_module = execute
+    one._low_level_execute_command = execute
     one._templar = SimpleNamespace(template=lambda value: value)
     result: dict[str, Any] = one.run(None, {"ansible_facts": {}, "lab_mirror_credentials": given})
     return result
@@ -151,9 +155,9 @@ def ask_with_login(execute: Execute, arguments: dict[str, Any], given: Any) -> d
 def test_logins_travel_beside_a_request_that_fetches_from_their_host(arguments: dict[str, Any], sent: bool) -> None:
     seen: list[dict[str, Any]] = []
     ask_with_login(answering(json.dumps(Result().as_dict()), seen), arguments, LOGINS)
-    request = json.loads(seen[0]["module_args"]["stdin"].split("\n")[1])
+    request = json.loads(seen[0]["stdin"].split("\n")[1])
     assert request.get("logins") == (LOGINS if sent else None)
-    assert HUSH not in json.dumps([request["request"], seen[0]["module_args"]["argv"]])
+    assert HUSH not in json.dumps([request["request"], seen[0]["argv"]])
     assert HUSH not in json.dumps(arguments)
 
 
@@ -756,3 +760,112 @@ def test_the_table_of_mirrors_and_its_verdict(capsys: pytest.CaptureFixture[str]
     view["w11"]["lab_mirror_answers"] = {"failed": True, "msg": "no python"}
     assert "2 answers" not in act({"do": "mirrors", "name": "lab_mirror_answers"}, task_vars)["msg"]
     assert "no python" in capsys.readouterr().out
+
+
+# secrets, keys, rotate, retire
+
+PEOPLE = {"anna": "anna-1234567890123456789"}
+
+
+def lab_with_agents(tmp_path: Path, **wishes: Any) -> dict[str, Any]:
+    """The lab, planned, with agents on both hosts; the play holds one host and no other's facts."""
+    task_vars = lab_of(tmp_path, lab_secrets_dir=str(tmp_path / "safe"), lab_api_keys=PEOPLE, **wishes)
+    task_vars["groups"]["agents"] = ["ctl10", "w11"]
+    act({"do": "plan"}, task_vars)
+    for one in ("ctl10", "w11"):
+        del task_vars["hostvars"][one]["hardware_facts"]
+    return task_vars
+
+
+def at(task_vars: dict[str, Any], name: str) -> dict[str, Any]:
+    return {**task_vars, "inventory_hostname": name, "ansible_play_hosts_all": [name]}
+
+
+def test_each_host_gets_what_its_duties_need_and_nobody_sees_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task_vars = lab_with_agents(tmp_path)
+    first = act({"do": "secrets"}, at(task_vars, "ctl10"))
+    assert (first["changed"], first["_ansible_no_log"], first["warnings"]) == (True, True, [])
+    assert set(first["accepted"]) == {"anna", "operator", "agent-ctl10", "agent-w11"}
+    assert (first["agent"], first["operator"]) == (
+        first["accepted"]["agent-ctl10"][0],
+        first["accepted"]["operator"][0],
+    )
+    certificate = LABWRIGHT.authority.parse(first["certificate"].encode())[0]
+    names = {LABWRIGHT.authority.general(name) for name in ("192.0.2.10", "ctl10")}
+    assert LABWRIGHT.authority.covered(certificate) == names
+    said = capsys.readouterr().out
+    assert "keys/operator" in said
+    assert not any(key in said for lines in first["accepted"].values() for key in lines)
+    assert act({"do": "secrets"}, at(task_vars, "ctl10")) == {**first, "changed": False}
+    second = act({"do": "secrets"}, at(task_vars, "w11"))
+    assert set(second) == {"changed", "warnings", "authority", "agent", "_ansible_no_log"}
+    assert (second["agent"], second["authority"]) == (first["accepted"]["agent-w11"][0], first["authority"])
+
+
+def test_check_mode_hands_out_what_is_not_kept(tmp_path: Path) -> None:
+    task_vars = lab_with_agents(tmp_path)
+    result: dict[str, Any] = action(LABWRIGHT, {"do": "secrets"}, True).run(None, at(task_vars, "ctl10"))
+    assert result["changed"]
+    assert set(result["accepted"]) == {"anna", "operator", "agent-ctl10", "agent-w11"}
+    assert result["key"].startswith("-----BEGIN")
+    assert not (tmp_path / "safe").exists()
+
+
+def test_a_host_without_duties_needs_no_secrets(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, lab_secrets_dir=str(tmp_path / "safe"))
+    act({"do": "plan"}, task_vars)
+    assert act({"do": "secrets"}, at(task_vars, "w11"))["msg"] == "this host needs no secrets"
+    assert not (tmp_path / "safe").exists()
+
+
+def test_secrets_need_a_plan(tmp_path: Path) -> None:
+    assert act({"do": "secrets"}, lab_of(tmp_path))["code"] == "LW-PLAN-029"
+
+
+def test_a_new_agents_key_that_no_api_knows_yet_is_a_warning(tmp_path: Path) -> None:
+    task_vars = lab_with_agents(tmp_path)
+    (warning,) = act({"do": "secrets"}, at(task_vars, "w11"))["warnings"]
+    assert warning.startswith("LW-KEYS-006: agent-w11 has a new key")
+    assert act({"do": "secrets"}, at(task_vars, "w11"))["warnings"] == []
+
+
+def test_the_sites_own_certificate_is_checked_and_handed_out(tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    issuer = LABWRIGHT.authority.make_authority("site", now)
+    pair = LABWRIGHT.authority.make_server(issuer, "x", ["192.0.2.10"], now)
+    files = {"certificate": pair.certificate, "key": pair.key, "authority": issuer.certificate}
+    given = {name: str(tmp_path / name) for name in files}
+    task_vars = lab_with_agents(tmp_path, lab_certificate=given)
+    result = act({"do": "secrets"}, at(task_vars, "ctl10"))
+    assert (result["code"], pair.key.decode() in result["msg"]) == ("LW-TLS-001", False)
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+    result = act({"do": "secrets"}, at(task_vars, "ctl10"))
+    assert {name: result[name].encode() for name in files} == files
+    assert not (tmp_path / "safe" / "ca.key").exists()
+    task_vars["hostvars"]["ctl10"]["lab_api_names"] = ["lab.example"]
+    assert act({"do": "secrets"}, at(task_vars, "ctl10"))["code"] == "LW-TLS-004"
+
+
+def test_keys_are_listed_and_rotated_without_being_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    task_vars = lab_with_agents(tmp_path)
+    old = act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]
+    assert act({"do": "rotate", "name": "operator"}, task_vars) == {"changed": True, "msg": "the keys of operator"}
+    both = act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]["operator"]
+    assert both[1] == old["operator"][0]
+    capsys.readouterr()
+    assert act({"do": "keys"}, task_vars)["msg"].startswith("4 names have a key")
+    said = capsys.readouterr().out
+    assert "two keys are accepted" in said
+    assert not any(key in said for key in [*both, *PEOPLE.values()])
+    assert act({"do": "retire", "name": "operator"}, task_vars)["changed"]
+    assert act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]["operator"] == both[:1]
+    assert act({"do": "rotate", "name": "anna"}, task_vars)["code"] == "LW-KEYS-005"
+
+
+def test_check_finds_names_that_share_a_key() -> None:
+    task_vars = variables(lab_api_keys={"anna": PEOPLE["anna"], "ben": PEOPLE["anna"]})
+    result = act({"do": "check"}, task_vars)
+    assert (result["code"], PEOPLE["anna"] in result["msg"]) == ("LW-KEYS-001", False)

@@ -45,6 +45,19 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
         ],
     ),
     "lab_mirror_credentials": ([{}, {"m.example": {"user": "u", "password": "p#:@/~["}}], []),
+    "lab_secrets_dir": (["/srv/secrets", "x"], [("", "non-empty"), (1, "type string")]),
+    "lab_api_names": (
+        [[], ["lab.example.org", "192.0.2.1", "2001:db8::1"]],
+        [("x", "type array"), (["https://x"], "fits"), (["a b"], "fits"), (["-a"], "fits")],
+    ),
+    "lab_api_keys": (
+        [{}, {"anna": "a" * 20}, {"anna-2": ["a" * 20, "b" * 128]}],
+        [],  # see test_keys.py
+    ),
+    "lab_certificate": (
+        [{"certificate": "/c", "key": "/k", "authority": "/a"}],
+        [({"certificate": "/c", "key": "/k"}, "authority"), ("/c", "type object")],
+    ),
     "lab_task": (["Say hello."], [("", "non-empty")]),
     "lab_verdict": (["/srv/verdict.json"], [("", "non-empty"), (True, "type string")]),
     "lab_level": (["strict", "compatible", "forced"], [("lax", "one of")]),
