@@ -17,6 +17,7 @@ import json
 import math
 import os
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -136,9 +137,15 @@ def exchange(check: dict[str, Any], path: str, body: dict[str, Any] | None = Non
     """One HTTP exchange."""
     data = json.dumps(body).encode() if body is not None else (b"" if post else None)
     call = urllib.request.Request(check["url"] + path, data=data, headers=headers(check))
-    with urllib.request.urlopen(call, timeout=float(check.get("timeout_s", HTTP_TIMEOUT_S))) as answer:
+    timeout = float(check.get("timeout_s", HTTP_TIMEOUT_S))
+    with urllib.request.urlopen(call, timeout=timeout, context=trust(check)) as answer:
         content: bytes = answer.read()
     return content
+
+
+def trust(check: dict[str, Any]) -> ssl.SSLContext | None:
+    """Whose certificates count: the file that the check names, else the system's."""
+    return ssl.create_default_context(cafile=check["ca_file"]) if check.get("ca_file") else None
 
 
 def headers(check: dict[str, Any]) -> dict[str, str]:
