@@ -110,6 +110,14 @@ def test_names_are_handed_on_and_a_machine_on_paper_is_no_peer() -> None:
     assert found["w3"] == doors.absent()
 
 
+def test_an_inner_api_on_the_network_is_nobodys_but_its_hosts() -> None:
+    plan = json.loads(json.dumps(written(lab(THREE))))["hosts"]
+    plan["ctl10"]["api"] = {"host": "192.0.2.10", "port": API}
+    found = doors.of(plan)
+    assert row(found["ctl10"], "inward", "api")["from"] == []
+    assert all("api" not in [one["what"] for one in rules["peers"]] for rules in found.values())
+
+
 def test_hosts_outside_of_the_run_keep_their_doors() -> None:
     before = json.loads(json.dumps(written(lab(THREE))))
     assert requests(THREE, machines={"w12": None, "ctl10": None}, before=before) == requests(THREE)
