@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
         ({"lab_api_prot": 9528}, "did you mean lab_api_port?"),
         ({"fastchat_heartbeats_s": 5}, "did you mean fastchat_heartbeat_s?"),
         ({"lab_root": "/opt/my lab"}, "LW-VAR-002"),
+        ({"lab_models": [{"name": "labwright-demo", "aliases": ["chatglm2-6b"]}, "chatglm2-6b"]}, "LW-PLAN-010"),
     ],
 )
 def test_wrong_wishes_stop_the_run_before_any_host_is_asked(

@@ -71,7 +71,7 @@ def test_without_any_worker_people_are_told_so(lab: Lab) -> None:
     run = lab.play("playbooks/verify.yml")
     for host in ("e2e-w1", "e2e-w2"):
         lab.ssh(host, f"systemctl start --no-block {WORKER}")
-    assert status == 400
+    assert status == 503
     assert NO_WORKER in words
     assert run.status != 0
     assert {"e2e-w1 service.labwright-worker-labwright-demo", "e2e-ctl controller.workers"} <= set(lab.failed())
