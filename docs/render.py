@@ -1,7 +1,7 @@
 """Render the pages of docs/reference that have their one source elsewhere: `python docs/render.py`.
 
-inventory.md comes from the table of `lab_*` variables, problems.md from the plan's sentences, locks.md from the stacks,
-their locks, the wheels whose sum is known, and the trials.
+inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan and verdict, locks.md
+from the stacks, their locks, the wheels whose sum is known, and the trials.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "plugins/module_utils"))
 
+from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
 
@@ -34,10 +35,11 @@ that is not in this table is refused, with the name that was probably meant. Set
 | variable | default | may be | what it is |
 |---|---|---|---|
 """
-PROBLEMS = """# What the plan may say, by id / 规划可能给出的信息（按编号）
+PROBLEMS = """# What the plan and the verdict may say, by id / 规划和验证结论可能给出的信息（按编号）
 
-Rendered from `plugins/module_utils/labwright/words.yml` by `docs/render.py`; not edited by hand. Words in braces stand
-for what was found. An id without a second sentence is a rule by which an option was rejected, not a problem.
+Rendered from `plugins/module_utils/labwright/words.yml` and `plugins/module_utils/hostkit/cures.py` by
+`docs/render.py`; not edited by hand. Words in braces stand for what was found. An id without a second sentence is a rule
+by which an option was rejected, not a problem.
 
 """
 
@@ -97,6 +99,15 @@ def problems(words: dict[str, dict[str, dict[str, str]]]) -> str:
     return PROBLEMS + "\n".join(parts)
 
 
+def causes() -> dict[str, dict[str, dict[str, str]]]:
+    """The causes that hostkit tells apart, in the shape of the plan's words."""
+    names = ("message", "fix")
+    return {
+        one: {language: dict(zip(names, said, strict=True)) for language, said in row.items()}
+        for one, row in CURES.items()
+    }
+
+
 def tried(stack: Stack, tag: str, platform: str, trials: list[dict[str, Any]]) -> str:
     """What a trial of exactly these locks showed."""
     digest = hashlib.sha256("".join(layer.digest for layer in stack.layers(tag, platform)).encode()).hexdigest()
@@ -146,7 +157,7 @@ def pages() -> dict[Path, str]:
     trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
     return {
         REFERENCE / "inventory.md": inventory(wishes),
-        REFERENCE / "problems.md": problems(words),
+        REFERENCE / "problems.md": problems(words | causes()),
         REFERENCE / "locks.md": locks(catalog.load(ROOT / "env", None), trials),
     }
 

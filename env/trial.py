@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import hashlib
-import http.client
 import json
 import math
 import os
@@ -23,7 +22,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,7 +35,9 @@ from packaging.utils import canonicalize_name
 ENV = Path(__file__).resolve().parent
 sys.path.insert(0, str(ENV.parent / "plugins/module_utils"))
 
+from hostkit import exchange as line  # noqa: E402
 from hostkit import probe  # noqa: E402
+from hostkit.causes import Fault  # noqa: E402
 from hostkit.result import Problem  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Layer  # noqa: E402
@@ -257,10 +257,10 @@ def served(python: Path, work: Path, name: str, template: str, device: str) -> I
 def exchange(url: str, path: str, body: Mapping[str, Any]) -> str:
     """One question to the API; every way to fail becomes a problem."""
     try:
-        return probe.exchange({"url": url}, path, dict(body)).decode("utf-8")
-    except urllib.error.HTTPError as error:
-        words = f"{error.code}: {probe.cause(probe.body_of(error))}"
-    except (OSError, ValueError, http.client.HTTPException) as error:
+        return line.ask({"url": url}, path, dict(body)).decode("utf-8")
+    except Fault as fault:
+        words = fault.evidence
+    except ValueError as error:
         words = f"{type(error).__name__}: {error}"
     raise Problem("LW-TRIAL-006", f"POST {path} {'(stream) ' if body.get('stream') else ''}was answered with {words}")
 

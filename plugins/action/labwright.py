@@ -265,12 +265,19 @@ class ActionModule(ActionBase):
         view = task_vars["hostvars"]
         lab = next((str(found) for host in hosts if (found := view[host].get("lab_name"))), "lab")
         answers = {host: view[host].get(name) for host in hosts}
-        whole = verdict.of(lab, answers)
+        own = next((str(found) for host in hosts if (found := view[host].get("lab_language"))), "en")
+        language = own if own in LANGUAGES else "en"
+        whole = verdict.of(lab, answers, language)
         wished = next((str(found) for host in hosts if (found := view[host].get("lab_verdict"))), "")
         path = Path(wished or Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache")) / "verdict.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(verdict.as_json(whole), encoding="utf-8")
-        return {"changed": False, "failed": not whole["ok"], "msg": verdict.as_lines(whole), "path": str(path)}
+        return {
+            "changed": False,
+            "failed": not whole["ok"],
+            "msg": verdict.as_lines(whole, language),
+            "path": str(path),
+        }
 
     def load(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """What the API is asked: everything is checked before the first request."""

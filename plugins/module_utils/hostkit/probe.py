@@ -1,9 +1,10 @@
 """Verb ``probe``: ask the running services real questions and say what they answered, or the true cause why not.
 
 Request: ``checks``; ``wait_s`` (how long to go on asking, 0 asks once); ``strict`` (true: a check that fails is a
-problem). A check is ``id``, ``kind`` and what the kind needs (see ``KINDS``). Answer (``data``): ``checks``, each
-``id``, ``ok``, ``evidence``, ``latency_ms``. Services wait for each other with it (a unit's ExecStartPre and
-ExecStartPost), and verify asks with it.
+problem). A check is ``id``, ``kind`` and what the kind needs (see ``KINDS``); one with a ``url`` may have ``ca_file``
+(the authority of its certificate; else the system's) and ``key_file`` (a file on this host). Answer (``data``):
+``checks``, each ``id``, ``ok``, ``evidence``, ``latency_ms``, and when it failed ``cause`` (an id of ``hostkit.cures``)
+and ``cure``. Services wait for each other with it (a unit's ExecStartPre and ExecStartPost), and verify asks with it.
 
 Only questions without side effects are asked while something starts: a controller's ``/refresh_all_workers`` and the
 API's ``GET /v1/models`` throw out any worker that does not answer at once (FastChat 0.2.36, measured: for up to 45
@@ -12,36 +13,31 @@ s).
 
 from __future__ import annotations
 
-import http.client
 import json
 import math
 import os
+import re
 import socket
 import ssl
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any, Callable
 
-from hostkit import firewall
+from hostkit import causes, exchange, facts, firewall
+from hostkit.causes import Fault
 from hostkit.result import Problem, Result
 
 EVERY_S = 0.5
-HTTP_TIMEOUT_S = 60
-# FastChat answers with these codes (fastchat/constants.py, ErrorCode); its words hide the cause.
-CAUSES = {
-    40301: "the model name differs from what the workers serve",
-    40303: "the prompt is longer than the model's context",
-    50001: "the worker could not be reached by the API (FastChat calls it high traffic)",
-    50002: "the worker ran out of GPU memory (FastChat calls it high traffic)",
-    50004: "the worker failed while it generated; its log has the traceback",
-}
-
-
-class UnexpectedAnswerError(Exception):
-    """A check's answer that is not the expected one, as a sentence."""
+RENEW_DAYS = 14.0
+OUR_UNITS = "labwright-"
+WRONG_KEY = "not-a-key-of-this-lab"
+# What a failed check means where its own words say no more.
+OF_KIND = {"unit": "LW-PROBE-030", "firewall": "LW-PROBE-040", "agent": "LW-PROBE-036"}
+# Behind which of these causes another program on the port may be; all that listens nowhere, or is ours, is not.
+MAYBE_STRANGER = ("LW-PROBE-015", "LW-PROBE-017", "LW-PROBE-018", "LW-PROBE-019", "LW-PROBE-032", "LW-PROBE-033")
+# Words about the end of a program that do not say why it ended.
+NO_REASON = ("LW-SERVICE-003", "LW-PROBE-002")
 
 
 def run(request: dict[str, Any], _check: bool) -> Result:
@@ -57,12 +53,15 @@ def run(request: dict[str, Any], _check: bool) -> Result:
             break
         still_running()
         time.sleep(EVERY_S)
+    done.update((check["id"], blamed(check, done[check["id"]])) for check in pending)
     checks = [done[check["id"]] for check in request["checks"]]
-    failed = [check for check in checks if not check["ok"]]
-    if failed and request.get("strict", True):
+    lacked = [check for check in checks if not check["ok"]]
+    if lacked and request.get("strict", True):
         waited = f" (asked for {request['wait_s']} s)" if request.get("wait_s") else ""
-        raise Problem("LW-PROBE-001", "; ".join(f"{one['id']}: {one['evidence']}" for one in failed) + waited)
-    return Result(message=f"{len(checks) - len(failed)} of {len(checks)} checks passed", data={"checks": checks})
+        raise Problem(
+            "LW-PROBE-001", "; ".join(f"{one['id']}: {one['evidence']} ({one['cause']})" for one in lacked) + waited
+        )
+    return Result(message=f"{len(checks) - len(lacked)} of {len(checks)} checks passed", data={"checks": checks})
 
 
 def still_running() -> None:
@@ -79,106 +78,157 @@ def still_running() -> None:
 
 
 def ask(check: dict[str, Any]) -> dict[str, Any]:
-    """Ask one question; every way to fail becomes a sentence."""
+    """Ask one question; every way to fail becomes a cause and a sentence."""
     begun = time.monotonic()
     kind = KINDS[check["kind"]]
-    where = str(check.get("url") or (f"{check['host']}:{check['port']}" if "port" in check else check["id"]))
+    found: dict[str, Any] = {"id": check["id"], "ok": True}
     try:
-        evidence, good = kind(check), True
-    except UnexpectedAnswerError as no:
-        evidence, good = str(no), False
-    except urllib.error.HTTPError as error:
-        evidence, good = f"{error.url} answered {error.code}: {cause(body_of(error))}", False
-    except http.client.HTTPException as error:
-        evidence, good = f"{where} broke off in the middle of its answer ({type(error).__name__}: {error})", False
-    except (OSError, ValueError) as error:
-        evidence, good = unreachable(where, error), False
-    except (LookupError, TypeError, AttributeError) as error:
-        words = f"{where} answered something else than was asked ({type(error).__name__}: {error})"
-        evidence, good = f"{words}; is another program there?", False
-    latency = round((time.monotonic() - begun) * 1000, 1)
-    return {"id": check["id"], "ok": good, "evidence": evidence, "latency_ms": latency}
+        found["evidence"] = kind(check)
+    except Fault as fault:
+        found |= failed(check, fault)
+    except FileNotFoundError as error:
+        found |= failed(check, Fault("LW-PROBE-039", f"{check['id']}: {error}"))
+    except OSError as error:
+        found |= failed(check, Fault("", f"{check['id']}: {error}"))
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        words = f"{place(check)} answered something else than was asked ({type(error).__name__}: {error})"
+        found |= failed(check, Fault("", causes.masked(words)))
+    return {**found, "latency_ms": round((time.monotonic() - begun) * 1000, 1)}
 
 
-def body_of(error: urllib.error.HTTPError) -> bytes:
-    """The words of an HTTP error, as far as they came."""
+def place(check: dict[str, Any]) -> str:
+    """Whom a check asks."""
+    return str(check.get("url") or (f"{check['host']}:{check['port']}" if "port" in check else check["id"]))
+
+
+def failed(check: dict[str, Any], fault: Fault) -> dict[str, Any]:
+    """A fault as part of the answer, with the cause that the kind of its check gives it."""
+    cause = fault.cause or OF_KIND.get(check["kind"], causes.OTHER)
+    if cause == "LW-PROBE-020" and check["kind"] in ("controller", "registered"):
+        cause = "LW-PROBE-021"
+    if cause == "LW-PROBE-020" and check["kind"] == "worker":
+        cause = "LW-PROBE-011"
+    return {"ok": False, "evidence": fault.evidence, "cause": cause, "cure": causes.cure(cause, check.get("unit", ""))}
+
+
+def blamed(check: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
+    """What was found, with the other program that has the port, where that is the cause. Looks at each process."""
+    if (check["kind"] != "unit" and found["cause"] not in MAYBE_STRANGER) or not (stranger := holder(check)):
+        return found
+    evidence = f"{found['evidence']}; the port belongs to another program: {stranger}"
+    return {**found, **failed(check, Fault("LW-PROBE-023", evidence))}
+
+
+def holder(check: dict[str, Any], proc: Path = Path("/proc")) -> str:
+    """Who listens at a check's address, when that is on this host and no unit of ours; "" where it cannot be told."""
+    _parts, host, port = (
+        exchange.address(check["url"]) if "url" in check else (None, check.get("host"), check.get("port"))
+    )
     try:
-        return error.read()
-    except (OSError, http.client.HTTPException):
-        return b"(its answer broke off)"
+        with socket.socket(socket.AF_INET6 if ":" in str(host) else socket.AF_INET) as one:
+            one.bind((host, 0))  # only an address of this host can be bound
+        rows = [row for row in facts.listening(proc) if row["port"] == port and row["unit"]]
+    except (OSError, TypeError, ValueError):
+        return ""
+    for row in rows:
+        if row["address"] in (host, "0.0.0.0", "::") and not row["unit"].startswith(OUR_UNITS):  # noqa: S104
+            if not row["unit"].isdigit():
+                return str(row["unit"])
+            try:
+                return f"{(proc / row['unit'] / 'comm').read_text(encoding='utf-8').strip()} (pid {row['unit']})"
+            except OSError:
+                return f"pid {row['unit']}"
+    return ""
 
 
-def unreachable(where: str, error: Exception) -> str:
-    """Why nothing came back, in words that name the cure."""
-    reason = getattr(error, "reason", error)
-    if isinstance(reason, ConnectionRefusedError):
-        return f"nothing listens at {where}; is its service up?"
-    if isinstance(reason, socket.gaierror):
-        return f"the name in {where} is not known here; set lab_address on that host"
-    if isinstance(reason, (socket.timeout, TimeoutError)):
-        return f"{where} did not answer in time; is it busy, or is a firewall between?"
-    return f"{where}: {reason}"
-
-
-def cause(body: bytes) -> str:
-    """FastChat's error, with what its code really means."""
-    try:
-        said = json.loads(body)
-    except ValueError:
-        return body.decode("utf-8", "replace")[:200]
-    if not isinstance(said, dict):
-        return str(said)[:200]
-    code = said.get("code", said.get("error_code"))
-    real = CAUSES.get(code) if isinstance(code, int) else None
-    return f"{said.get('message', said)}" + (f" ({code}: {real})" if real else "")
-
-
-def exchange(check: dict[str, Any], path: str, body: dict[str, Any] | None = None, post: bool = False) -> bytes:
-    """One HTTP exchange."""
-    data = json.dumps(body).encode() if body is not None else (b"" if post else None)
-    call = urllib.request.Request(check["url"] + path, data=data, headers=headers(check))
-    timeout = float(check.get("timeout_s", HTTP_TIMEOUT_S))
-    with urllib.request.urlopen(call, timeout=timeout, context=trust(check)) as answer:
-        content: bytes = answer.read()
-    return content
-
-
-def trust(check: dict[str, Any]) -> ssl.SSLContext | None:
-    """Whose certificates count: the file that the check names, else the system's."""
-    return ssl.create_default_context(cafile=check["ca_file"]) if check.get("ca_file") else None
-
-
-def headers(check: dict[str, Any]) -> dict[str, str]:
-    """What every question says beside itself; the key comes from a file on this host, never from the request."""
-    found = {"Content-Type": "application/json"}
-    if check.get("key_file"):
-        found["Authorization"] = "Bearer " + Path(check["key_file"]).read_text(encoding="utf-8").strip()
-    return found
-
-
-def lacking(wanted: list[str], found: list[str]) -> None:
-    """Raise the sentence when something that was planned is not there."""
+def lacking(wanted: list[str], found: list[str], cause: str = "LW-PROBE-010", more: str = "") -> None:
+    """Raise the fault when something that was planned is not there."""
     gone = sorted(set(wanted) - set(found))
     if gone:
-        raise UnexpectedAnswerError(f"not there: {', '.join(gone)}; there: {', '.join(sorted(found)) or 'nothing'}")
+        words = f"not there: {', '.join(gone)}; there: {', '.join(sorted(found)) or 'nothing'}"
+        raise Fault(cause, f"{words}{'; ' if more else ''}{more}")
+
+
+def dead(check: dict[str, Any]) -> tuple[str, str]:
+    """What each of the lab's workers says for itself: the cause and a sentence for those that do not answer."""
+    worst, said = "", []
+    for url in check.get("workers", []):
+        try:
+            exchange.ask({"url": url, "timeout_s": 5}, "/worker_get_status", post=True)
+        except Fault as fault:
+            gone = "LW-PROBE-011" if fault.cause == "LW-PROBE-020" else fault.cause
+            worst = "LW-PROBE-011" if "LW-PROBE-011" in (worst, gone) else gone
+            said.append(fault.evidence)
+    return worst, "; ".join(said)
 
 
 def connect(check: dict[str, Any]) -> str:
     """A TCP connection: a FastChat process that could not bind lives on without a socket."""
-    with socket.create_connection((check["host"], check["port"]), timeout=5):
-        return f"{check['host']}:{check['port']} accepts connections"
+    exchange.dial({"url": f"http://{check['host']}:{check['port']}"}).close()
+    return f"{check['host']}:{check['port']} accepts connections"
 
 
 def unit(check: dict[str, Any]) -> str:
-    """A systemd unit is active, with the number of times systemd had to restart it."""
-    argv = ["systemctl", "show", "-p", "ActiveState,SubState,NRestarts,Result", check["unit"]]
-    shown = subprocess.run(argv, capture_output=True, text=True, check=False).stdout
+    """A systemd unit is active, with the number of times systemd had to restart it; else why, in its own words."""
+    fields = "ActiveState,SubState,NRestarts,Result,ExecMainStatus,LoadState"
+    shown = subprocess.run(
+        ["systemctl", "show", "-p", fields, check["unit"]], capture_output=True, text=True, check=False
+    ).stdout
     state = dict(line.split("=", 1) for line in shown.split() if "=" in line)
     text = f"{check['unit']} is {state.get('ActiveState')}/{state.get('SubState')}, restarts {state.get('NRestarts')}"
-    if state.get("ActiveState") != "active":
-        raise UnexpectedAnswerError(
-            f"{text}, result {state.get('Result')}; see journalctl --namespace=labwright -u {check['unit']}"
-        )
+    if state.get("ActiveState") == "active":
+        return text
+    if state.get("LoadState") == "not-found":
+        raise Fault("LW-PROBE-039", f"{check['unit']} is not installed on this host")
+    lines = journal(check["unit"])
+    last = last_words(lines)
+    text += f", result {state.get('Result')}, exit status {state.get('ExecMainStatus')}"
+    cause = causes.of_words(last) or ("LW-PROBE-023" if "address already in use" in last.lower() else "")
+    if state.get("Result") == "start-limit-hit" or (
+        state.get("ActiveState") == "failed" and any("LW-SERVICE-003" in line for line in lines[-5:])
+    ):
+        text += f"; systemd gave up after {state.get('NRestarts')} starts"
+        cause = "LW-PROBE-031"
+    see = f"; see journalctl --namespace=labwright -u {check['unit']}"
+    raise Fault(cause, text + (f"; last words: {last}" if last else "; it said nothing") + see)
+
+
+def journal(name: str) -> list[str]:
+    """The last lines of a unit in the lab's journal; nothing where there is none."""
+    argv = ["journalctl", "--namespace=labwright", "-u", name, "-n", "200", "-o", "cat", "--no-pager"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, errors="replace", timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    return [line.strip() for line in done.stdout.split("\n") if line.strip()]
+
+
+def last_words(lines: list[str]) -> str:
+    """The line that says best why a program ended: the last with an id of ours, or with an error; else the last."""
+    telling = [line for line in lines if not any(one in line for one in NO_REASON)]
+    for form in (r"LW-[A-Z]+-\d{3}", r"\w*(Error|Exception)\b|\berror\b|\bFATAL\b|\[emerg\]", r"."):
+        for line in reversed(telling):
+            if re.search(form, line):
+                with_id = re.search(r"LW-[A-Z]+-\d{3}.*", line)
+                text = with_id[0] if with_id else line
+                return causes.masked(text[:300].removesuffix('"}'))
+    return ""
+
+
+def certificate(check: dict[str, Any]) -> str:
+    """The certificate at an address: verified, for how many days it is good, by whom it was made, for which names."""
+    connection = exchange.dial({**check, "url": f"https://{check['host']}:{check['port']}"})
+    try:
+        secure: Any = connection.sock
+        shown = secure.getpeercert()
+    finally:
+        connection.close()
+    days = (ssl.cert_time_to_seconds(shown["notAfter"]) - time.time()) / 86400
+    issuer = dict(pair for group in shown["issuer"] for pair in group)
+    names = ", ".join(name for _kind, name in shown.get("subjectAltName", ()))
+    text = f"good for {math.floor(days)} days, by {issuer.get('commonName', issuer)}, for {names}"
+    if days < RENEW_DAYS:
+        raise Fault("LW-PROBE-037", f"{place(check)}: {text}; expected at least {RENEW_DAYS:.0f} days")
     return text
 
 
@@ -186,62 +236,92 @@ def walls(check: dict[str, Any]) -> str:
     """The lab's firewall is what was written, and is loaded."""
     wrong = firewall.fault(Path(check["path"]))
     if wrong:
-        raise UnexpectedAnswerError(f"{wrong}; run site.yml, or playbooks/services.yml, to load it again")
+        raise Fault("LW-PROBE-040", wrong)
     return "the kernel has the lab's rules"
 
 
+def refused(check: dict[str, Any]) -> str:
+    """The door is closed: 401 without a key and with a wrong one, and nothing over plain HTTP."""
+    path = "/v1/chat/completions"
+    plain = {"Content-Type": "application/json"}
+    for what, said in (
+        ("without a key", plain),
+        ("with a wrong key", {**plain, "Authorization": f"Bearer {WRONG_KEY}"}),
+    ):
+        status, _body = exchange.answer(check, path, b"{}", said)
+        if status != 401:
+            raise Fault("LW-PROBE-038", f"{check['url']} answered {status} {what}; expected 401")
+    parts, host, port = exchange.address(check["url"])
+    if parts.scheme == "https":
+        at = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        try:
+            status, _body = exchange.answer({**check, "url": f"http://{at}"}, path, b"{}", plain)
+        except Fault as fault:
+            if fault.cause not in ("LW-PROBE-035", causes.OTHER):  # broken off, or TLS in the place of words
+                raise
+            status = 0
+        if status and status != 400 and not 300 <= status < 400:
+            raise Fault("LW-PROBE-038", f"{at} answered {status} over plain HTTP; expected it refused")
+    return "refused without a key, with a wrong key" + (", over plain HTTP" if parts.scheme == "https" else "")
+
+
 def controller(check: dict[str, Any]) -> str:
-    """The controller knows a worker for each planned model."""
-    found = json.loads(exchange(check, "/list_models", post=True))["models"]
-    lacking(check["models"], found)
+    """The controller knows a worker for each planned model; where not, the workers themselves are asked."""
+    found = json.loads(exchange.ask(check, "/list_models", post=True))["models"]
+    if set(check["models"]) - set(found):
+        worst, said = dead(check)
+        lacking(check["models"], found, worst or "LW-PROBE-010", said)
     return f"registered: {', '.join(sorted(found))}"
 
 
 def registered(check: dict[str, Any]) -> str:
     """As many workers answer the controller as were planned: its `speed` is the sum over live workers, one each."""
-    status = json.loads(exchange(check, "/worker_get_status", post=True))
+    status = json.loads(exchange.ask(check, "/worker_get_status", post=True))
     if int(status["speed"]) < check["count"]:
-        raise UnexpectedAnswerError(f"{status['speed']} of {check['count']} planned workers answer the controller")
+        worst, said = dead(check)
+        words = f"{status['speed']} of {check['count']} planned workers answer the controller"
+        alive = "each answers at its own address, and is not registered (yet)" if check.get("workers") else ""
+        raise Fault(worst or "LW-PROBE-010", "; ".join(part for part in (words, said or alive) if part))
     return f"{status['speed']} workers answer, {status['queue_length']} requests wait"
 
 
 def worker(check: dict[str, Any]) -> str:
     """The worker itself answers with its model's names."""
-    found = json.loads(exchange(check, "/worker_get_status", post=True))["model_names"]
-    lacking(check["models"], found)
+    found = json.loads(exchange.ask(check, "/worker_get_status", post=True))["model_names"]
+    lacking(check["models"], found, "LW-PROBE-013")
     return f"serves {', '.join(found)}"
 
 
 def models(check: dict[str, Any]) -> str:
     """The API lists every planned model. Evicts a worker that is starting: ask only when all are up."""
-    found = [one["id"] for one in json.loads(exchange(check, "/v1/models"))["data"]]
+    found = [one["id"] for one in json.loads(exchange.ask(check, "/v1/models"))["data"]]
     lacking(check["models"], found)
     return f"lists {', '.join(sorted(found))}"
 
 
 def completion(check: dict[str, Any]) -> str:
     """A chat completion with words in it."""
-    said = json.loads(exchange(check, "/v1/chat/completions", question(check)))
+    said = json.loads(exchange.ask(check, "/v1/chat/completions", question(check)))
     text = str(said["choices"][0]["message"]["content"] or "").strip()
     if not text:
-        raise UnexpectedAnswerError("the model answered nothing")
+        raise Fault("LW-PROBE-034", "the model answered nothing")
     return f"{check['model']} said {text[:120]!r}"
 
 
 def stream(check: dict[str, Any]) -> str:
     """The same, streamed: more than one piece, and the end mark."""
-    raw = exchange(check, "/v1/chat/completions", {**question(check), "stream": True}).decode("utf-8")
+    raw = exchange.ask(check, "/v1/chat/completions", {**question(check), "stream": True}).decode("utf-8")
     # Not splitlines(): a model may say U+2028, which is no end of a line here.
     pieces = [line[6:] for line in map(str.strip, raw.split("\n")) if line.startswith("data: ")]
     if not pieces or pieces[-1] != "[DONE]":
-        raise UnexpectedAnswerError(f"the stream broke off after {len(pieces)} pieces: {raw[-200:]!r}")
+        raise Fault("LW-PROBE-035", f"the stream broke off after {len(pieces)} pieces: {raw[-200:]!r}")
     parts = [json.loads(piece) for piece in pieces[:-1]]
     for part in parts:
         if "error_code" in part:
-            raise UnexpectedAnswerError(cause(json.dumps(part).encode()))
+            raise causes.of_answer(f"the stream of {check['url']}", 0, json.dumps(part).encode(), check["model"])
     text = "".join(str(part["choices"][0]["delta"].get("content") or "") for part in parts)
     if not text.strip():
-        raise UnexpectedAnswerError("the stream had no words in it")
+        raise Fault("LW-PROBE-034", "the stream had no words in it")
     return f"{len(parts)} pieces, {text[:120]!r}"
 
 
@@ -258,10 +338,10 @@ def question(check: dict[str, Any]) -> dict[str, Any]:
 
 def embeddings(check: dict[str, Any]) -> str:
     """A vector of numbers that are not all alike."""
-    said = json.loads(exchange(check, "/v1/embeddings", {"model": check["model"], "input": check["prompt"]}))
+    said = json.loads(exchange.ask(check, "/v1/embeddings", {"model": check["model"], "input": check["prompt"]}))
     vector = said["data"][0]["embedding"]
     if len(set(vector)) < 2 or not all(map(math.isfinite, vector)):
-        raise UnexpectedAnswerError(f"the vector has {len(vector)} numbers, all alike or not finite")
+        raise Fault("LW-PROBE-034", f"the vector has {len(vector)} numbers, all alike or not finite")
     return f"{len(vector)} numbers"
 
 
@@ -272,17 +352,16 @@ def agent(check: dict[str, Any]) -> str:
     try:
         done = subprocess.run(check["argv"], capture_output=True, text=True, timeout=limit, check=False, env=env)
     except subprocess.TimeoutExpired:
-        raise UnexpectedAnswerError(f"the agent had not ended after {limit:.0f} s") from None
+        raise Fault("LW-PROBE-027", f"the agent had not ended after {limit:.0f} s") from None
     try:
         said = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        raise UnexpectedAnswerError(
-            f"the agent ended with {done.returncode}: {(done.stderr or done.stdout)[-300:]}"
-        ) from None
+        words = causes.masked((done.stderr or done.stdout)[-300:])
+        raise Fault(causes.of_words(words) or "", f"the agent ended with {done.returncode}: {words}") from None
     words = said.get("output") or said.get("error") or ""
     text = f"{said.get('verdict')}: {str(words).strip()[:200]!r}"
     if done.returncode or said.get("verdict") != "answered":
-        raise UnexpectedAnswerError(text)
+        raise Fault(causes.of_words(text) or "", causes.masked(text))
     return text
 
 
@@ -290,6 +369,8 @@ KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "connect": connect,
     "unit": unit,
     "firewall": walls,
+    "certificate": certificate,
+    "refused": refused,
     "controller": controller,
     "registered": registered,
     "worker": worker,

@@ -17,19 +17,25 @@ from hostkit.result import Problem
 from labwright import report
 
 GRACE_S = 10  # for requests that still run when the time is up
+LONGEST_S = 7200  # where the number of requests is the bound
+# On the API's host; the key stays there.
+AUTHORITY = "/etc/labwright/ca.crt"
+OPERATOR_KEY = "/etc/labwright/keys/operator"
 # knob: default, and for numbers the least and the most
 KNOBS: dict[str, tuple[Any, int, int]] = {
     "load_clients": (4, 1, 64),
     "load_seconds": (30, 1, 600),
+    "load_requests": (0, 0, 100_000),
     "load_max_tokens": (64, 1, 4096),
     "load_model": ("", 0, 0),
     "load_prompt": ("Print the first 10 prime numbers.", 0, 0),
 }
 MOST_PROMPT = 20_000
 COUNTED = (
-    "A piece is one message of the stream with words in it. FastChat does not say tokens in a stream; its workers send "
-    "a piece for every second token unless told otherwise. Each rate is over the time from the first request to the "
-    "end of the last one; of one answer, over the time from its first piece to its end."
+    "A piece is one message of the stream with words in it; FastChat's workers send one for every second token unless "
+    "told otherwise. FastChat does not say tokens in a stream: each different answer was counted afterwards by the "
+    "model's own worker, without marks of beginning and end. Each rate is over the time from the first request to the "
+    "end of the last one; of one answer, over the time from its first piece to its end, and for what came after it."
 )
 
 
@@ -39,7 +45,9 @@ def wishes(given: Mapping[str, Any]) -> dict[str, Any]:
         for meant in difflib.get_close_matches(key, KNOBS, n=1, cutoff=0.8):
             raise Problem("LW-LOAD-001", f"there is no {key}; expected one of {', '.join(KNOBS)}. Set {meant}.")
     found: dict[str, Any] = {}
-    for name, (default, least, most) in KNOBS.items():
+    many = str(given.get("load_requests", 0)) not in ("", "0")
+    knobs = {**KNOBS, "load_seconds": (LONGEST_S, 1, LONGEST_S)} if many else KNOBS
+    for name, (default, least, most) in knobs.items():
         value = given.get(name, default)
         if isinstance(default, int):
             text = str(value)
@@ -68,15 +76,21 @@ def requests(written: Mapping[str, Any], host: str, wish: Mapping[str, Any]) -> 
     if named and named not in written["served"]:
         words = f"the plan serves no model {named}; expected one of {', '.join(written['served'])}"
         raise Problem("LW-LOAD-003", f"{words}. Set load_model, or leave it out to ask each.")
+    inner = f"http://{entry['api']['host']}:{entry['api']['port']}"
+    door = entry.get("gateway")
+    way = {"url": inner}
+    if door:
+        way = {"url": f"https://{door['host']}:{door['port']}", "ca_file": AUTHORITY, "key_file": OPERATOR_KEY}
     return [
         {
-            "url": f"http://{entry['api']['host']}:{entry['api']['port']}",
-            # "key_file": the API asks for no key yet; when it does, the file on the API's host goes here.
+            **way,
+            "inner_url": inner,
             "model": model,
             "prompt": wish["load_prompt"],
             "max_tokens": wish["load_max_tokens"],
             "clients": wish["load_clients"],
             "seconds": wish["load_seconds"],
+            "requests": wish["load_requests"],
             "grace_s": GRACE_S,
         }
         for model in ([named] if named else models)
@@ -100,9 +114,12 @@ def run(asked: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     elapsed = max(data["elapsed_s"], 0.001)
     failed = sum(one["count"] for one in data["errors"])
     pieces = sum(row[3] for row in rows)
+    counted = [row for row in rows if row[4] is not None]
+    tokens = sum(row[4] for row in rows) if rows and len(counted) == len(rows) else None
     return {
         **asked,
         "elapsed_s": round(data["elapsed_s"], 3),
+        "wanted": asked.get("requests", 0),
         "requests": len(rows) + failed + data["unfinished"],
         "answered": len(rows),
         "failed": failed,
@@ -114,6 +131,13 @@ def run(asked: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
         "pieces_per_s": round(pieces / elapsed, 3),
         # Of one answer, after its first piece; a higher figure is better, so that the bad end is p5.
         "pieces_per_s_of_one": spread([(row[3] - 1) / (row[2] - row[1]) for row in rows if row[2] > row[1]], 5),
+        "tokens": tokens,
+        "tokens_per_s": None if tokens is None else round(tokens / elapsed, 3),
+        # The first piece had its share of them before.
+        "tokens_per_s_of_one": spread(
+            [row[4] * (row[3] - 1) / row[3] / (row[2] - row[1]) for row in counted if row[2] > row[1]], 5
+        ),
+        "tokens_lack": data["tokens_lack"],
         "errors": data["errors"],
         "pieces_by_second": data["pieces"],
         "rows": rows,
@@ -166,16 +190,23 @@ def as_table(whole: Mapping[str, Any]) -> str:
         ("time to whole answer, s: p50 / p95", [shown(one["whole_answer_s"]) for one in runs]),
         ("pieces per second, all clients", [f"{one['pieces_per_s']:.1f}" for one in runs]),
         ("pieces per second, one answer: p50 / p5", [shown(one["pieces_per_s_of_one"]) for one in runs]),
+        ("tokens per second, all clients", [rate(one["tokens_per_s"]) for one in runs]),
+        ("tokens per second, one answer: p50 / p5", [shown(one["tokens_per_s_of_one"]) for one in runs]),
     ]
     table = report.table([(name, *cells) for name, cells in rows], ("", *(one["model"] for one in runs)))
     errors = [
-        f"{one['model']}: {error['count']} x {error['cause']}, such as: {error['example']}"
+        f"{one['model']}: {error['count']} x {error['cause']}, such as: {error['example']} → {error['cure']}"
         for one in runs
         for error in one["errors"]
     ]
-    return "\n".join(
-        part for part in (table, report.block("Errors", errors), textwrap.fill(whole["counted"], 100)) if part
-    )
+    lacking = [f"{one['model']}: {one['tokens_lack']}" for one in runs if one["tokens_lack"]]
+    parts = (table, report.block("Errors", errors), report.block("Tokens are not known of all", lacking))
+    return "\n".join(part for part in (*parts, textwrap.fill(whole["counted"], 100)) if part)
+
+
+def rate(value: float | None) -> str:
+    """A rate that may not be known."""
+    return "-" if value is None else f"{value:.1f}"
 
 
 # --- the drawing ------------------------------------------------------------------------------------------------------
@@ -253,7 +284,9 @@ def pieces_panel(one: Mapping[str, Any], top: float) -> list[str]:
     found = [0] * count
     for second, number in enumerate(one["pieces_by_second"]):
         found[min(count - 1, second // wide)] += number
-    panel = Panel(one, top, max(found) / wide, f"Pieces per second, all clients together{each(wide)}")
+    tokens = f"{rate(one['tokens_per_s'])} in all, {shown(one['tokens_per_s_of_one'])} of one answer"
+    title = f"Pieces per second, all clients{each(wide)}; tokens: {tokens}"
+    panel = Panel(one, top, max(found) / wide, title)
     for at, number in enumerate(found):
         panel.bar(at * wide, wide, 0, number / wide, "good")
     return panel.parts
