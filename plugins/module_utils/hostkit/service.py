@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def present(request: dict[str, Any], check: bool) -> Result:
         message=f"{name}: {act or ('set to start at boot' if enable else 'read again' if reread else 'as it was')}",
         before="".join(f"--- {path}\n{before[path]}" for path in fresh if before[path] is not None),
         after="".join(f"--- {path}\n{wanted[path]}" for path in fresh) + (f"{name}: {act}\n" if act else ""),
-        warning=f"LW-SERVICE-004: {name} was {', '.join(hands)} by hand; put right." if hands else "",
+        warning=f"LW-SERVICE-004: {name} on {platform.node()} was {', '.join(hands)} by hand; put right." if hands else "",
     )
     if not result.changed or check:
         return result
