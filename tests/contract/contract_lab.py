@@ -141,7 +141,7 @@ class Systemd(Host):
 
     def restart(self) -> None:
         """As a person does it; as often as the test wants, whatever systemd thinks of that."""
-        self.run(f"systemctl restart {self.UNIT}; systemctl reset-failed {self.UNIT}")
+        self.run(f"systemctl reset-failed {self.UNIT}; systemctl restart {self.UNIT}")
 
     def kill(self, signal: str) -> None:
         """Send the program a signal."""
