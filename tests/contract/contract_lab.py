@@ -141,7 +141,7 @@ class Systemd(Host):
 
     def restart(self) -> None:
         """As a person does it; as often as the test wants, whatever systemd thinks of that."""
-        self.run(f"systemctl restart {self.UNIT}; systemctl reset-failed {self.UNIT}")
+        self.run(f"systemctl reset-failed {self.UNIT}; systemctl restart {self.UNIT}")
 
     def kill(self, signal: str) -> None:
         """Send the program a signal."""
@@ -149,23 +149,20 @@ class Systemd(Host):
 
     def exposure(self) -> float:
         """From 0 (sealed) to 10 (open)."""
-        return float(self.run(f"systemd-analyze security --no-pager {self.UNIT} | tail -1").split()[-2])
+        said = self.run(f"systemd-analyze security --no-pager {self.UNIT}")
+        return float(re.findall(r"exposure level for .*: ([0-9.]+) ", said)[0])
 
     def fill_log_disk(self) -> None:
         """Give the log a disk of its own that has no byte left."""
         self.run(
-            "systemctl stop systemd-journald@labwright.socket systemd-journald@labwright.service 2>/dev/null\n"
-            "cd /var/log/journal/*.labwright && mount -t tmpfs -o size=1M none . && cd - >/dev/null\n"
-            "dd if=/dev/zero of=$(echo /var/log/journal/*.labwright)/full bs=64k 2>/dev/null\n"
-            "systemctl start systemd-journald@labwright.socket"
+            "folder=$(echo /var/log/journal/*.labwright); mount -t tmpfs -o size=1M none $folder\n"
+            "dd if=/dev/zero of=$folder/full bs=64k 2>/dev/null\n"
+            "systemctl restart systemd-journald@labwright.service; df --output=avail $folder | grep -qx ' *0'"
         )
 
     def empty_log_disk(self) -> None:
         """Take that disk away."""
-        self.run(
-            "systemctl stop systemd-journald@labwright.socket systemd-journald@labwright.service 2>/dev/null\n"
-            "umount /var/log/journal/*.labwright; systemctl start systemd-journald@labwright.socket"
-        )
+        self.run("umount -l /var/log/journal/*.labwright; systemctl restart systemd-journald@labwright.service")
 
 
 class Lab:
@@ -186,7 +183,7 @@ class Lab:
 
     def play(self, *words: str, name: str = "play.yml", **variables: Any) -> Run:
         """Run the role on all hosts, with other variables than the play's."""
-        playbook = [ROOT / ".venv/bin/ansible-playbook", "-i", HERE / "hosts.yml", HERE / name, *words]
+        playbook = [f"{ROOT}/.venv/bin/ansible-playbook", "-i", f"{HERE}/hosts.yml", f"{HERE}/{name}", *words]
         settings = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         argv = [*playbook, "-e", json.dumps(variables)]
         done = subprocess.run(argv, env=settings, capture_output=True, text=True, timeout=300, check=False)

@@ -90,7 +90,7 @@ def main() -> int:
         print("I cannot live like this", flush=True)
         return 7
     for number in range(int(os.environ.get("TOY_TALK", "0"))):
-        print(f"line {number} of {os.getpid()} {'x' * 900}", flush=True)
+        print(f"line {number} of {os.getpid()} {os.urandom(450).hex()}", flush=True)
     signal.signal(signal.SIGHUP, hangup)
     signal.signal(signal.SIGTERM, lambda *_signal: (print("told to stop", flush=True), os._exit(0)))
     threading.Thread(target=live, daemon=True).start()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import shutil
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,9 @@ def present(request: dict[str, Any], check: bool) -> Result:
         message=f"{name}: {act or ('set to start at boot' if enable else 'read again' if reread else 'as it was')}",
         before="".join(f"--- {path}\n{before[path]}" for path in fresh if before[path] is not None),
         after="".join(f"--- {path}\n{wanted[path]}" for path in fresh) + (f"{name}: {act}\n" if act else ""),
-        warning=f"LW-SERVICE-004: {name} was {', '.join(hands)} by hand; put right." if hands else "",
+        warning=f"LW-SERVICE-004: {name} on {platform.node()} was {', '.join(hands)} by hand; put right."
+        if hands
+        else "",
     )
     if not result.changed or check:
         return result
@@ -107,13 +110,19 @@ def action(request: dict[str, Any], shown: dict[str, str], differs: bool, found:
 
 def by_hand(shown: dict[str, str], fresh: list[Path], others: list[Path]) -> list[str]:
     """What somebody did to a service that was as wanted."""
-    said = [("deleted" if not path.is_symlink() and not path.exists() else "edited") + f" ({path})" for path in fresh]
-    said += [f"overridden ({path})" for path in others]
-    if shown.get("UnitFileState") not in ("enabled", "", None) and not fresh:
+    said = [f"{done_to(path)} ({path})" for path in fresh] + [f"overridden ({path})" for path in others]
+    if shown.get("UnitFileState") == "disabled":
         said.append("disabled")
     if shown.get("ActiveState") == "inactive":
         said.append("stopped")
     return said
+
+
+def done_to(path: Path) -> str:
+    """What somebody did to a file of ours."""
+    if path.is_symlink():
+        return "masked"
+    return "edited" if path.exists() else "deleted"
 
 
 def told(*words: str) -> None:

@@ -39,8 +39,8 @@ def by_hand(name: str) -> list[Path]:
 
 
 def links(name: str) -> list[Path]:
-    """What starts it at boot."""
-    return sorted(ETC.glob(f"*.wants/{name}.service"))
+    """What starts it at boot; also where the unit itself is gone."""
+    return [link for folder in sorted(ETC.glob("*.wants")) if (link := folder / f"{name}.service").is_symlink()]
 
 
 def remove(path: Path) -> None:
