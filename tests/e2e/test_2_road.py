@@ -64,7 +64,8 @@ def test_the_next_run_converges_and_the_agent_gets_an_answer(lab: Lab) -> None:
     assert {
         "service.labwright-controller", "service.labwright-api", "service.labwright-gateway",
         "service.labwright-worker-labwright-demo",
-        "controller.workers", "controller.each_worker", "worker.labwright-demo", "api.models",
+        "controller.workers", "controller.each_worker", "worker.labwright-demo", "firewall.loaded",
+        "gateway.certificate", "gateway.closed", "api.models",
         "api.completion.labwright-demo", "api.stream.labwright-demo", "api.embeddings.labwright-demo", "agent.answer",
     } == ids  # fmt: skip
 

@@ -277,12 +277,11 @@ def hubs(host: Host, catalogue: Catalogue, entry: Mapping[str, Any], path: str) 
 def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What verify asks on this host; ids are stable, a script may rely on them."""
     duties = entry["duties"]
-    units = [f"{UNIT_PREFIX}{duty}" for duty in ("controller", "api") if duty in duties]
-    units += [f"{UNIT_PREFIX}gateway"] if "api" in duties else []
+    places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in ("controller", "api", "gateway") if entry[duty]}
+    places |= {worker["name"]: {"host": worker["listen"], "port": worker["port"]} for worker in entry["workers"]}
     walls = doors.request(lab["doors"], host.wishes)
-    units += [worker["name"] for worker in entry["workers"]]
     found: list[dict[str, Any]] = [
-        {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service"} for unit in units
+        {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service", **place} for unit, place in places.items()
     ]
     found += [
         {
@@ -300,12 +299,12 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
         url = entry["controller_url"]
         found.append({"id": "controller.workers", "kind": "controller", "url": url, "models": names})
         found.append({"id": "controller.each_worker", "kind": "registered", "url": url, "count": lab["workers"]})
+    if "api" in duties:
+        found.append({"id": "gateway.certificate", "kind": "certificate", **entry["gateway"], "ca_file": AUTHORITY})
+        url = f"https://{entry['gateway']['host']}:{entry['gateway']['port']}"
+        found.append({"id": "gateway.closed", "kind": "refused", "url": url, "ca_file": AUTHORITY})
     if "api" in duties and names:
-        base = {
-            "url": f"https://{entry['gateway']['host']}:{entry['gateway']['port']}",
-            "ca_file": AUTHORITY,
-            "key_file": OPERATOR_KEY,
-        }
+        base = {"url": url, "ca_file": AUTHORITY, "key_file": OPERATOR_KEY}
         found.append({"id": "api.models", "kind": "models", **base, "models": names})
         for name in names:
             ask = {**base, "model": name, "prompt": "Hello"}

@@ -395,6 +395,8 @@ def test_what_verify_asks_on_each_host() -> None:
         "firewall.loaded",
         "controller.workers",
         "controller.each_worker",
+        "gateway.certificate",
+        "gateway.closed",
         "api.models",
         "api.completion.demo",
         "api.stream.demo",
@@ -429,6 +431,8 @@ def test_a_lab_without_models_is_not_asked_for_any() -> None:
         "firewall.loaded",
         "controller.workers",
         "controller.each_worker",
+        "gateway.certificate",
+        "gateway.closed",
     ]
 
 
