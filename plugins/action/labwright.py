@@ -272,12 +272,9 @@ class ActionModule(ActionBase):
         path = Path(wished or Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache")) / "verdict.json")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(verdict.as_json(whole), encoding="utf-8")
-        return {
-            "changed": False,
-            "failed": not whole["ok"],
-            "msg": verdict.as_lines(whole, language),
-            "path": str(path),
-        }
+        lines = verdict.as_lines(whole, language)
+        Display().display("\n".join(lines))
+        return {"changed": False, "failed": not whole["ok"], "msg": lines[-1], "path": str(path)}
 
     def load(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """What the API is asked: everything is checked before the first request."""

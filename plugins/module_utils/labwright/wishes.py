@@ -25,7 +25,6 @@ INTERNAL = {
     "lab_plan",
     "lab_secrets",
     "lab_answers",
-    "lab_verdict_given",
     "lab_needs",
     "lab_mirror_answers",
     "hardware_facts",
