@@ -44,11 +44,13 @@ def links(name: str) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder."""
+    """Remove a file, a link or a folder; also the folder that `systemctl set-property` made for it."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()
+    if path.parent in OTHERS[:2] and not any(path.parent.iterdir()):
+        path.parent.rmdir()
 
 
 def control(*words: str) -> subprocess.CompletedProcess[str]:
