@@ -12,9 +12,10 @@ import urllib.parse
 from collections.abc import Iterable
 
 STARS = "***"
-NAMES = r"(?:passwords?|passwd|passphrase|secrets?|credentials?|token|(?:api|access|private|secret)[_-]?keys?)"
+NAMES = r"(?:passwords?|passwd|passphrase|secrets?|token|(?:api|access|private|secret)[_-]?keys?)"
 # A list in brackets, words in quotes, or whatever goes on to the next gap.
-VALUE = r"""(?:\[[^\]\n]*\]|\{[^}\n]*\}|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"']+)"""
+QUOTED = r"""\[[^\]\n]*\]|\{[^}\n]*\}|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[^\s"']+"""
+VALUE = rf"(?!(?:None|null|True|False|true|false)\b)(?:{QUOTED})"
 BEGIN, END = r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----", r"-----END [A-Z0-9 ]*PRIVATE KEY-----"
 # To its end; where that is cut off, the rest of the line and all lines below that can be of a key.
 KEY_BLOCK = re.compile(
