@@ -10,6 +10,12 @@
 | verdict | all hosts' answers (the variable `name`) in one file; fails when one is not good |
 | load | a request for hostkit's verb `load` for each model, from the plan and the knobs `load_*` |
 | loaded | what was `measured` where these were `asked`, as a table and in files; fails when a model gave no answer |
+| running | a request for hostkit's verb `status` for this host, from the last plan; none where it is on paper only |
+| status | all answers to that (the variable `name`) as a table and in a file |
+| restarts | this host's model `workers` to restart, and the `rest`, from the last plan and the knobs `restart_*` |
+| left_out | says that the worker `name` is not restarted, as no other serves its `model` (`seen`: what others said) |
+| logs | a request for hostkit's verb `logs`, from the knobs `logs_*` |
+| logged | all answers to that (the variable `name`) as files and a table, what the lab knows to be secret masked |
 | bundle | brings the bundle up to date with env/bundle.py, as the inventory's first host wishes |
 | needs | what this host, or localhost for the bundle, needs of the mirrors: a request for hostkit's verb `mirrors` |
 | mirrors | all answers to that (the variable `name`) as a table; fails when something is lacking |
@@ -23,6 +29,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -37,6 +44,7 @@ from ansible.utils.display import Display
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
 from hostkit import login
+from hostkit.mask import hide
 from hostkit.result import Problem
 from labwright import (
     authority,
@@ -49,6 +57,7 @@ from labwright import (
     load,
     mirrors,
     needs,
+    operate,
     plan,
     report,
     verdict,
@@ -81,6 +90,12 @@ class ActionModule(ActionBase):
             "verdict": self.verdict,
             "load": self.load,
             "loaded": self.loaded,
+            "running": self.running,
+            "status": self.status,
+            "restarts": self.restarts,
+            "left_out": self.left_out,
+            "logs": self.logs,
+            "logged": self.logged,
             "bundle": self.bring,
             "needs": self.needs,
             "mirrors": self.mirrors,
@@ -307,6 +322,92 @@ class ActionModule(ActionBase):
         load.nobody_answered(whole)
         return {"changed": False, "msg": f"{folder}/load.json, {folder}/load.svg"}
 
+    def last_plan(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The whole lab's plan as it was written."""
+        folder = self.folder(self.first(task_vars))
+        written, _warnings = before(folder)
+        if not written:
+            raise Refused(finding("LW-PLAN-029", path=f"{folder}/plan.json"))
+        return written
+
+    def knobs(self, prefix: str, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What was set with ``-e``, and all else that begins alike."""
+        return {key: self._templar.template(task_vars[key]) for key in task_vars if key.startswith(prefix)}
+
+    def running(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What to look at on this host."""
+        name = task_vars["inventory_hostname"]
+        entry = self.last_plan(task_vars)["hosts"].get(name)
+        if not entry or entry["source"] == "given":
+            return {"changed": False, "msg": "not asked"}
+        firewall = bool(self.host(name, task_vars).wishes.get("lab_firewall"))
+        return {"changed": False, "request": operate.status_request(entry, firewall)}
+
+    def answers(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What each host of the play answered; None where it was not asked."""
+        view, name = task_vars["hostvars"], self._task.args["name"]
+        found = {host: view[host].get(name) for host in task_vars["ansible_play_hosts_all"]}
+        return {host: None if not one or one.get("skipped") else one for host, one in found.items()}
+
+    def status(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What was seen, printed, and in the folder ``report`` beside the plan's. A look judges nobody."""
+        host, written = self.first(task_vars), self.last_plan(task_vars)
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        whole = operate.status(str(host.wishes["lab_name"]), now, written, self.answers(task_vars))
+        known = self.known(task_vars)
+        Display().display(hide(operate.status_table(whole), known))
+        folder = self.folder(host).parent / "report"
+        store({folder / "status.json": hide(operate.as_json(whole), known)}, "LW-STATUS-002")
+        return {"changed": False, "msg": f"{folder}/status.json"}
+
+    def restarts(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What to restart on this host."""
+        written = self.last_plan(task_vars)
+        wish = operate.restart_wish(self.knobs("restart_", task_vars), written)
+        name = task_vars["inventory_hostname"]
+        return {
+            "changed": False,
+            "workers": operate.restarts(written, name, wish),
+            "rest": operate.restart_rest(written, name, wish),
+        }
+
+    def left_out(self, _task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The sentence for a worker that is not restarted."""
+        arguments = self._task.args
+        return {"changed": False, "warnings": [operate.last(arguments["name"], arguments["model"], arguments["seen"])]}
+
+    def logs(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """What to collect."""
+        return {"changed": False, "request": operate.logs_request(self.knobs("logs_", task_vars))}
+
+    def logged(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The logs, each service's in a file of its own that only this user can read."""
+        folder = self.folder(self.first(task_vars)).parent / "report" / "logs"
+        known, files = self.known(task_vars), {}
+        answers = self.answers(task_vars)
+        for host, answer in answers.items():
+            for unit, one in (answer or {}).get("data", {}).get("units", {}).items():
+                files[folder / quote(host, safe="") / f"{quote(unit, safe='')}.log"] = hide(one["text"], known)
+        store(files, "LW-LOGS-004", fresh=folder)
+        Display().display(hide(operate.logs_table(answers), known))
+        return {"changed": False, "msg": f"{len(files)} files in {folder}"}
+
+    def known(self, task_vars: dict[str, Any]) -> list[str]:
+        """Values that the lab knows to be secret: those of the inventory, and the keys that Labwright made."""
+        found: list[Any] = []
+        secret = [key for key, row in wishes.table().items() if "secret" in row]
+        for host in (host for host in task_vars["groups"]["all"] if host != "localhost"):
+            given = self.variables(host, task_vars)
+            found += [given[key] for key in secret if key in given]
+        host = self.first(task_vars)
+        for path in (self.safe(host) / "keys").glob("*"):
+            try:
+                found.append(path.read_text(encoding="utf-8").split())
+            except (OSError, ValueError) as error:
+                words = f"{path} cannot be read ({error}); expected a key there, to mask it"
+                raise Problem("LW-LOGS-005", f"{words}. Run this as the user who provisions the lab.") from error
+        return operate.secrets(found)
+
     def first(self, task_vars: dict[str, Any]) -> wishes.Host:
         """The wishes that count for what is done here: the inventory's first host's, as localhost is none of them."""
         name = next((host for host in task_vars["groups"]["all"] if host != "localhost"), "localhost")
@@ -516,8 +617,23 @@ def file_of(folder: Path, host: str) -> Path:
     return folder / "hosts" / f"{quote(host, safe='')}.json"
 
 
-def put(path: Path, text: str) -> None:
+def store(files: Mapping[Path, str], problem: str, fresh: Path | None = None) -> None:
+    """Files for this user alone, instead of all that was in the folder ``fresh``."""
+    try:
+        if fresh and fresh.exists():
+            shutil.rmtree(fresh)
+        for path, text in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            put(path, text, 0o600)
+    except OSError as error:
+        words = f"{error.filename or fresh} cannot be written ({error.strerror}); expected a folder that you may write"
+        raise Problem(problem, f"{words}. It lies beside lab_plan_dir: set that to one.") from error
+
+
+def put(path: Path, text: str, mode: int = 0o666) -> None:
     """A file that is there whole or not at all."""
     beside = path.with_name(f".{path.name}.new")
-    beside.write_text(text, encoding="utf-8")
+    beside.unlink(missing_ok=True)
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w", encoding="utf-8") as stream:
+        stream.write(text)
     beside.replace(path)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from hostkit import fetch, login, probe
+from unit.hostkit.fakes import Programs
 from unit.hostkit.loopback import Loopback, serving
 
 
@@ -15,6 +17,14 @@ from unit.hostkit.loopback import Loopback, serving
 def server() -> Iterator[Loopback]:
     with serving() as loopback:
         yield loopback
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
+    folder = tmp_path / "programs"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    return Programs(folder)
 
 
 @pytest.fixture(autouse=True)
