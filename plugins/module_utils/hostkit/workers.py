@@ -11,12 +11,11 @@ nothing changes by it.
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.request
 from typing import Any, Optional
 
-from hostkit import probe
+from hostkit import exchange
+from hostkit.causes import Fault
 from hostkit.result import Result
 
 TIMEOUT_S = 1.5
@@ -58,18 +57,15 @@ def known(controller: str, url: str, status: dict[str, Any]) -> bool:
 
 
 def post(url: str, path: str, body: Optional[dict[str, Any]] = None, timeout_s: float = 0) -> Any:
-    """One question to a controller or a worker, through no proxy."""
-    data = b"" if body is None else json.dumps(body).encode()
-    call = urllib.request.Request(url + path, data=data, headers={"Content-Type": "application/json"})
+    """One question to a controller or a worker."""
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
-            call, timeout=timeout_s or TIMEOUT_S
-        ) as answer:
-            found = json.loads(answer.read() or b"null")
-    except http.client.HTTPException as error:
-        raise NoAnswerError(f"{url} broke off in the middle of its answer ({type(error).__name__})") from error
-    except (OSError, ValueError) as error:
-        raise NoAnswerError(probe.unreachable(url, error)) from error
+        found = json.loads(
+            exchange.ask({"url": url, "timeout_s": timeout_s or TIMEOUT_S}, path, body, post=True) or b"null"
+        )
+    except Fault as fault:
+        raise NoAnswerError(fault.evidence) from fault
+    except ValueError:
+        found = ""
     if body is None and not isinstance(found, dict):
         raise NoAnswerError(f"{url} answered something else than was asked; is another program there?")
     return found
