@@ -73,7 +73,7 @@ def test_the_file_can_be_read_by_programs_and_by_people() -> None:
     assert text.endswith("}\n")
 
 
-# --- causes and what comes of them -------------------------------------------------------------------------------------
+# --- causes and what comes of them ------------------------------------------------------------------------------------
 
 
 def failing(name: str, cause: str) -> dict[str, Any]:
