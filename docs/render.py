@@ -38,8 +38,8 @@ that is not in this table is refused, with the name that was probably meant. Set
 PROBLEMS = """# What the plan and the verdict may say, by id / 规划和验证结论可能给出的信息（按编号）
 
 Rendered from `plugins/module_utils/labwright/words.yml` and `plugins/module_utils/hostkit/cures.py` by
-`docs/render.py`; not edited by hand. Words in braces stand for what was found. An id without a second sentence is a rule
-by which an option was rejected, not a problem.
+`docs/render.py`; not edited by hand. Words in braces stand for what was found. An id without a second sentence is a
+rule by which an option was rejected, not a problem.
 
 """
 
