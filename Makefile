@@ -11,7 +11,11 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
+<<<<<<< HEAD
 .PHONY: help ready demo demo-down test lint unit roles contract e2e bench lock lock-check trial clean develop
+=======
+.PHONY: help ready demo demo-down test lint unit roles e2e bench soak lock lock-check trial clean develop
+>>>>>>> truth
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -74,6 +78,9 @@ e2e: develop ## The demo from end to end, with faults
 bench: develop ## Measure: a thousand and ten thousand hosts planned, an environment from the bundle (after `make demo`)
 	$(BIN)/python tests/bench/plan.py
 	$(BIN)/python tests/bench/environment.py
+
+soak: develop ## Ten thousand requests through the demo, and what memory each process then has; half an hour or more (after `make demo`)
+	$(BIN)/python tests/bench/soak.py
 
 lock-check: develop ## Locks fit their sources, the catalogue and their own wheels' requirements; reads files only
 	$(BIN)/python env/lock.py --check

@@ -180,7 +180,7 @@ def test_a_stream_that_is_none_is_a_problem(raw: str, said: str) -> None:
 
 
 def test_nothing_that_listens_is_a_problem() -> None:
-    with pytest.raises(Problem, match="LW-TRIAL-006: POST /v1/completions was answered with URLError"):
+    with pytest.raises(Problem, match="LW-TRIAL-006: POST /v1/completions was answered with nothing listens at "):
         program.exchange(f"http://127.0.0.1:{program.free_port()}", "/v1/completions", {})
 
 

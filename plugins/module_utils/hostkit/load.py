@@ -35,7 +35,8 @@ from hostkit.result import Problem, Result
 PAUSE_S = 0.5  # after a failure: a broken API is not hammered
 MOST_REQUESTS = 100_000  # of all clients together, whatever the time
 MOST_LINE = 1 << 20
-MOST_TEXTS, TEXTS_AT_ONCE, COUNT_S = 1000, 20, 60.0  # distinct answers whose tokens are counted; in one question; time
+# Of counting tokens: different answers, how many in one question, seconds for one question and for all.
+MOST_TEXTS, TEXTS_AT_ONCE, ANSWER_S, COUNT_S = 1000, 20, 20.0, 60.0
 
 
 class Client(threading.Thread):
@@ -187,14 +188,15 @@ def tokens_of(request: dict[str, Any], texts: list[str]) -> tuple[dict[str, int]
     until = time.monotonic() + COUNT_S
     found: dict[str, int] = {}
     wanted = ["", *texts[:MOST_TEXTS]]  # what is counted for no text: marks of beginning
-    check = {"url": request["inner_url"], "timeout_s": COUNT_S / 3}
+    check = {"url": request["inner_url"], "timeout_s": ANSWER_S}
     try:
         for at in range(0, len(wanted), TEXTS_AT_ONCE):
             some = wanted[at : at + TEXTS_AT_ONCE]
             prompts = [{"model": request["model"], "prompt": text, "max_tokens": 1} for text in some]
             said = json.loads(exchange.ask(check, "/api/v1/token_check", {"prompts": prompts}))["prompts"]
-            counts = [int(one["tokenCount"]) for one in said]
-            found.update(zip(some, counts))  # noqa: B905 - Python 3.9 has no strict
+            if len(said) != len(some):
+                raise ValueError(f"{len(said)} counts for {len(some)} texts")
+            found.update((text, int(one["tokenCount"])) for text, one in zip(some, said))  # noqa: B905 - Python 3.9
             if time.monotonic() > until:
                 break
     except Fault as fault:

@@ -29,6 +29,7 @@ from hostkit.causes import Fault
 from hostkit.result import Problem, Result
 
 EVERY_S = 0.5
+WORKER_S = 5  # for a worker that is asked about itself
 RENEW_DAYS = 14.0
 OUR_UNITS = "labwright-"
 WRONG_KEY = "not-a-key-of-this-lab"
@@ -154,7 +155,7 @@ def dead(check: dict[str, Any]) -> tuple[str, str]:
     worst, said = "", []
     for url in check.get("workers", []):
         try:
-            exchange.ask({"url": url, "timeout_s": 5}, "/worker_get_status", post=True)
+            exchange.ask({"url": url, "timeout_s": WORKER_S}, "/worker_get_status", post=True)
         except Fault as fault:
             gone = "LW-PROBE-011" if fault.cause == "LW-PROBE-020" else fault.cause
             worst = "LW-PROBE-011" if "LW-PROBE-011" in (worst, gone) else gone

@@ -7,9 +7,10 @@ import hashlib
 import http.server
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,12 +79,13 @@ class Loopback:
     """The server: what it answers to each path (a list is used up, its last answer stays), what it was asked."""
 
     port: int
+    scheme: str = "http"
     answers: dict[str, Answer | list[Answer]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def paths(self) -> list[str]:
         return [one.path for one in self.asked]
@@ -102,8 +104,8 @@ class Loopback:
 
 
 @contextmanager
-def serving() -> Iterator[Loopback]:
-    """Serve on a free port until the test is over."""
+def serving(context: ssl.SSLContext | None = None, plain_too: bool = False) -> Iterator[Loopback]:
+    """Serve on a free port until the test is over; over TLS where there is a context, ``plain_too`` not only."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -136,13 +138,48 @@ def serving() -> Iterator[Loopback]:
         def handle_error(self, *arguments: object) -> None:
             """A client that does not wait for the answer is part of the tests."""
 
+        def get_request(self) -> tuple[socket.socket, Any]:
+            raw, client = super().get_request()
+            raw.settimeout(5)
+            if context is None or (plain_too and raw.recv(1, socket.MSG_PEEK) != b"\x16"):
+                return raw, client
+            return context.wrap_socket(raw, server_side=True), client  # an OSError here is the client's
+
     with Server(("127.0.0.1", 0), Handler) as server:
-        loopback = Loopback(server.server_address[1])
+        loopback = Loopback(server.server_address[1], "https" if context else "http")
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield loopback
         server.shutdown()
         thread.join()
+
+
+@contextmanager
+def raw(said: bytes | None = None) -> Iterator[int]:
+    """A port where something takes connections and says this, then hangs up; None: it says nothing and holds on."""
+    held = []
+    with socket.socket() as door:
+        door.bind(("127.0.0.1", 0))
+        door.listen()
+
+        def take() -> None:
+            with suppress(OSError):
+                while True:
+                    held.append(door.accept()[0])
+                    if said is not None:
+                        held[-1].sendall(said)
+                        held.pop().close()
+
+        thread = threading.Thread(target=take)
+        thread.start()
+        try:
+            yield door.getsockname()[1]
+        finally:
+            with suppress(OSError):
+                door.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for one in held:
+                one.close()
 
 
 def free_port() -> int:

@@ -40,13 +40,27 @@ TABLE: list[tuple[str, dict[str, Any], str, Answer, bool, str]] = [
     ("controller", {"models": ["a"]}, "/list_models", says({"models": ["b", "a"]}), True, "registered: a, b"),
     ("controller", {"models": ["a"]}, "/list_models", says({"models": []}), False, "not there: a; there: nothing"),
     ("controller", {"models": ["a"]}, "/list_models", says({"models": ["b"]}), False, "not there: a; there: b"),
-    ("controller", {"models": ["a"]}, "/list_models", says({}), False, "another program"),
-    ("controller", {"models": ["a"]}, "/list_models", says([1]), False, "another program"),
+    ("controller", {"models": ["a"]}, "/list_models", says({}), False, "answered something else than was asked"),
+    ("controller", {"models": ["a"]}, "/list_models", says([1]), False, "answered something else than was asked"),
     ("controller", {"models": ["a"]}, "/list_models", Reply(b"<html>"), False, "Expecting value"),
-    ("controller", {"models": ["a"]}, "/list_models", says({"models": None}), False, "another program"),
+    (
+        "controller",
+        {"models": ["a"]},
+        "/list_models",
+        says({"models": None}),
+        False,
+        "answered something else than was asked",
+    ),
     ("registered", {"count": 2}, "/worker_get_status", says({"speed": 2, "queue_length": 1}), True, "2 workers answer"),
     ("registered", {"count": 2}, "/worker_get_status", says({"speed": 1, "queue_length": 0}), False, "1 of 2 planned"),
-    ("registered", {"count": 2}, "/worker_get_status", says({"speed": None}), False, "another program"),
+    (
+        "registered",
+        {"count": 2},
+        "/worker_get_status",
+        says({"speed": None}),
+        False,
+        "answered something else than was asked",
+    ),
     ("worker", {"models": ["a"]}, "/worker_get_status", says({"model_names": ["a", "gpt"]}), True, "serves a, gpt"),
     ("worker", {"models": ["a"]}, "/worker_get_status", says({"model_names": ["gpt"]}), False, "not there: a"),
     ("models", {"models": ["a"]}, "/v1/models", says({"data": [{"id": "a"}]}), True, "lists a"),
@@ -69,15 +83,15 @@ TABLE: list[tuple[str, dict[str, Any], str, Answer, bool, str]] = [
         False,
         "answered nothing",
     ),
-    ("completion", {}, "/v1/chat/completions", says({"choices": []}), False, "another program"),
-    ("completion", {}, "/v1/chat/completions", says(FASTCHAT_ERROR, 400), False, "50002: the worker ran out of GPU"),
+    ("completion", {}, "/v1/chat/completions", says({"choices": []}), False, "answered something else than was asked"),
+    ("completion", {}, "/v1/chat/completions", says(FASTCHAT_ERROR, 400), False, "The GPU has no memory left"),
     (
         "completion",
         {},
         "/v1/chat/completions",
         says({"message": "Only a allowed now", "code": 40301}, 400),
         False,
-        "Only a allowed now (40301: the model name differs",
+        "Only a allowed now (there: a; the closest first) (FastChat's code 40301) That means",
     ),
     ("completion", {}, "/v1/chat/completions", says({"message": "odd", "code": "x"}, 400), False, "400: odd"),
     ("completion", {}, "/v1/chat/completions", says(["odd"], 500), False, "500: ['odd']"),
@@ -97,15 +111,22 @@ TABLE: list[tuple[str, dict[str, Any], str, Answer, bool, str]] = [
         "/v1/chat/completions",
         pieces({"text": "**NETWORK ERROR**", "error_code": 50004}),
         False,
-        "50004: the worker failed while it generated",
+        "(FastChat's code 50004) That means: The program failed",
     ),
-    ("stream", {}, "/v1/chat/completions", pieces({"choices": []}), False, "another program"),
+    ("stream", {}, "/v1/chat/completions", pieces({"choices": []}), False, "answered something else than was asked"),
     ("stream", {}, "/v1/chat/completions", Reply(b"\xff\xff"), False, "invalid start byte"),
     ("embeddings", {}, "/v1/embeddings", says(VECTOR), True, "3 numbers"),
     ("embeddings", {}, "/v1/embeddings", says({"data": [{"embedding": [0.0] * 8}]}), False, "8 numbers, all alike"),
     ("embeddings", {}, "/v1/embeddings", says({"data": [{"embedding": []}]}), False, "0 numbers"),
     ("embeddings", {}, "/v1/embeddings", says({"data": [{"embedding": [float("nan")] * 3}]}), False, "not finite"),
-    ("embeddings", {}, "/v1/embeddings", says({"data": [{"embedding": "AAAA8D8="}]}), False, "another program"),
+    (
+        "embeddings",
+        {},
+        "/v1/embeddings",
+        says({"data": [{"embedding": "AAAA8D8="}]}),
+        False,
+        "answered something else than was asked",
+    ),
 ]
 
 
@@ -126,7 +147,8 @@ def test_one_question(
 
 
 def test_the_table_asks_every_kind_that_speaks_http() -> None:
-    assert {row[0] for row in TABLE} == set(probe.KINDS) - {"connect", "unit", "agent"}
+    others = {"connect", "unit", "agent", "certificate", "refused"}
+    assert {row[0] for row in TABLE} == set(probe.KINDS) - others - {"firewall"}
 
 
 def test_controller_and_worker_are_asked_with_post_and_the_list_of_models_with_get(server: Loopback) -> None:
@@ -212,7 +234,11 @@ def program(folder: Path, name: str, text: str) -> str:
     [
         ("ActiveState=active\nSubState=running\nNRestarts=0\nResult=success", True, "x.service is active/running"),
         ("ActiveState=failed\nSubState=failed\nNRestarts=5\nResult=exit-code", False, "restarts 5, result exit-code"),
-        ("ActiveState=activating\nSubState=start-post\nNRestarts=1\nResult=success", False, "journalctl"),
+        (
+            "ActiveState=activating\nSubState=start-post\nNRestarts=1\nResult=success",
+            False,
+            "it said nothing; see journalctl",
+        ),
         ("", False, "is None/None"),
     ],
 )
@@ -244,7 +270,7 @@ ANSWERED = 'print(json.dumps({"verdict": "answered", "output": "5050"}))'
         ('print(json.dumps({"verdict": "gave up", "error": "no code"}))', {}, False, "gave up: 'no code'"),
         ("sys.exit('no key')", {}, False, "ended with 1: no key"),
         ("", {}, False, "ended with 0: "),
-        ("print('[1]')", {}, False, "another program"),
+        ("print('[1]')", {}, False, "answered something else than was asked"),
         (
             'print(json.dumps({"verdict": "answered", "output": os.environ["LAB"]}))',
             {"environment": {"LAB": "7"}},
@@ -288,14 +314,15 @@ def test_waits_until_all_pass_and_asks_only_what_has_not_passed(server: Loopback
 
 
 def test_asks_once_without_a_time_to_wait(server: Loopback) -> None:
-    with pytest.raises(Problem, match=r"LW-PROBE-001: the\.controller: .*/list_models answered 404: no such file$"):
+    words = r"LW-PROBE-001: the\.controller: .*/list_models answered 404: no such file; .* \(LW-PROBE-023\)$"
+    with pytest.raises(Problem, match=words):
         probe.run({"checks": [check_of("controller", {"models": []}, server)]}, False)
     assert len(server.asked) == 1
 
 
 def test_says_how_long_it_asked(server: Loopback) -> None:
-    with pytest.raises(Problem, match=r"LW-PROBE-001: .* \(asked for 0.05 s\)$"):
-        probe.run({"checks": [check_of("controller", {"models": []}, server)], "wait_s": 0.05}, False)
+    with pytest.raises(Problem, match=r"LW-PROBE-001: .* \(asked for 0.3 s\)$"):
+        probe.run({"checks": [check_of("controller", {"models": []}, server)], "wait_s": 0.3}, False)
     assert len(server.asked) > 1
 
 

@@ -30,11 +30,27 @@ WRITTEN = {
     },
 }
 ASKED = {"url": "http://192.0.2.10:9527", "model": "m<1>", "clients": 2, "seconds": 10}
-# begun, first piece, ended, pieces: after 1, 2, 3, 4 s the first piece; 10 pieces a second after it, and one alone.
-ROWS = [[0.0, 1.0, 2.0, 11], [0.0, 2.0, 3.0, 11], [2.0, 5.0, 6.0, 11], [3.0, 7.0, 7.0, 1]]
-ERRORS = [{"cause": "FastChat 50002", "count": 2, "example": "the worker ran out", "times_s": [1.5, 9.0]}]
-MEASURED = {"answered": ROWS, "errors": ERRORS, "unfinished": 1, "pieces": [0, 8, 20, 6], "elapsed_s": 20.0}
-NOTHING: dict[str, Any] = {"answered": [], "errors": [], "unfinished": 2, "pieces": [], "elapsed_s": 20.0}
+# begun, first piece, ended, pieces, tokens: after 1, 2, 3, 4 s the first piece; then 10 pieces a second, and one alone.
+ROWS = [[0.0, 1.0, 2.0, 11, 22], [0.0, 2.0, 3.0, 11, 22], [2.0, 5.0, 6.0, 11, 22], [3.0, 7.0, 7.0, 1, 2]]
+ERRORS = [
+    {"cause": "LW-PROBE-012", "count": 2, "example": "the worker ran out", "cure": "Ask less.", "times_s": [1.5, 9.0]}
+]
+MEASURED = {
+    "answered": ROWS,
+    "errors": ERRORS,
+    "unfinished": 1,
+    "pieces": [0, 8, 20, 6],
+    "elapsed_s": 20.0,
+    "tokens_lack": "",
+}
+NOTHING: dict[str, Any] = {
+    "answered": [],
+    "errors": [],
+    "unfinished": 2,
+    "pieces": [],
+    "elapsed_s": 20.0,
+    "tokens_lack": "",
+}
 
 
 def whole_of(*measured: dict[str, Any]) -> dict[str, Any]:
@@ -45,6 +61,7 @@ def test_the_defaults_and_what_may_be_set() -> None:
     assert load.wishes({}) == {
         "load_clients": 4,
         "load_seconds": 30,
+        "load_requests": 0,
         "load_max_tokens": 64,
         "load_model": "",
         "load_prompt": "Print the first 10 prime numbers.",
@@ -57,7 +74,13 @@ def test_the_defaults_and_what_may_be_set() -> None:
         "load_prompt": "你好",
     }
     found = load.wishes({**given, "load_balancer": "another program's"})
-    assert found == {**given, "load_clients": 64, "load_max_tokens": 1}
+    assert found == {**given, "load_clients": 64, "load_max_tokens": 1, "load_requests": 0}
+
+
+@pytest.mark.parametrize(("given", "seconds"), [({}, 7200), ({"load_seconds": "7200"}, 7200), ({"load_seconds": 5}, 5)])
+def test_with_a_number_of_requests_the_time_may_be_longer(given: dict[str, Any], seconds: int) -> None:
+    found = load.wishes({"load_requests": "10000", **given})
+    assert (found["load_requests"], found["load_seconds"]) == (10000, seconds)
 
 
 @pytest.mark.parametrize(
@@ -69,6 +92,10 @@ def test_the_defaults_and_what_may_be_set() -> None:
         ({"load_clients": "²"}, "load_clients is '²'"),
         ({"load_clients": "9" * 5000}, "from 1 to 64"),
         ({"load_seconds": 601}, "load_seconds is 601; expected a whole number from 1 to 600"),
+        ({"load_requests": 0, "load_seconds": 601}, "load_seconds is 601; expected a whole number from 1 to 600"),
+        ({"load_requests": 1, "load_seconds": 7201}, "load_seconds is 7201; expected a whole number from 1 to 7200"),
+        ({"load_requests": 100001}, "load_requests is 100001; expected a whole number from 0 to 100000"),
+        ({"load_requests": "many"}, "load_requests is 'many'"),
         ({"load_seconds": "1.5"}, "load_seconds is '1.5'"),
         ({"load_seconds": -1}, "load_seconds is -1"),
         ({"load_seconds": None}, "load_seconds is None"),
@@ -90,7 +117,17 @@ def test_each_model_of_the_plan_is_asked_once_at_the_plans_address_and_no_alias(
     assert [one["model"] for one in found] == ["labwright-demo", "other"]
     assert {one["url"] for one in found} == {"http://192.0.2.10:9527"}
     assert (found[0]["clients"], found[0]["seconds"], found[0]["max_tokens"], found[0]["grace_s"]) == (3, 30, 64, 10)
+    assert {one["inner_url"] for one in found} == {"http://192.0.2.10:9527"}
     assert not any("key_file" in one for one in found)
+
+
+def test_the_gateway_is_asked_where_there_is_one_with_the_operators_key_that_stays_in_its_file() -> None:
+    door = {"host": "192.0.2.10", "port": 9527}
+    hosts = {"ctl10": {"api": {"host": "127.0.0.1", "port": 21000}, "gateway": door, "workers": [{"model": "m"}]}}
+    (found,) = load.requests({"served": ["m"], "hosts": hosts}, "ctl10", load.wishes({"load_requests": 7}))
+    assert (found["url"], found["inner_url"]) == ("https://192.0.2.10:9527", "http://127.0.0.1:21000")
+    assert (found["ca_file"], found["key_file"]) == ("/etc/labwright/ca.crt", "/etc/labwright/keys/operator")
+    assert (found["requests"], found["seconds"]) == (7, 7200)
 
 
 @pytest.mark.parametrize("name", ["gpt-4", "other"])
@@ -129,6 +166,8 @@ def test_the_figures() -> None:
     (run,) = whole_of(MEASURED)["runs"]
     assert (run["requests"], run["answered"], run["failed"], run["unfinished"]) == (7, 4, 2, 1)
     assert (run["requests_per_s"], run["pieces"], run["pieces_per_s"]) == (0.2, 34, 1.7)
+    assert (run["tokens"], run["tokens_per_s"]) == (68, 3.4)
+    assert run["tokens_per_s_of_one"] == {"p50": 20.0, "p5": 20.0}
     assert run["first_piece_s"] == {"p50": 2.0, "p95": 4.0}
     assert run["whole_answer_s"] == {"p50": 3.0, "p95": 4.0}
     assert run["pieces_per_s_of_one"] == {"p50": 10.0, "p5": 10.0}
@@ -149,10 +188,22 @@ def test_the_table_has_a_column_for_each_model_and_the_errors_below() -> None:
     assert rows["answered requests per second"] == ["0.20", "0.00"]
     assert rows["time to first piece, s: p50 / p95"] == ["2.000", "/", "4.000", "-", "/", "-"]
     assert rows["failed"] == ["2", "0"]
+    assert rows["tokens per second, all clients"] == ["3.4", "-"]
+    assert rows["tokens per second, one answer: p50 / p5"] == ["20.0", "/", "20.0", "-", "/", "-"]
     assert rows["unfinished, cut off at the end"] == ["1", "2"]
-    assert "  m<1>: 2 x FastChat 50002, such as: the worker ran out" in table.splitlines()
-    assert "every second token" in table
+    assert "  m<1>: 2 x LW-PROBE-012, such as: the worker ran out → Ask less." in table.splitlines()
+    assert "for every second token" in " ".join(table.split())
     assert "Errors" not in load.as_table(whole_of(NOTHING))
+
+
+def test_tokens_that_are_not_known_are_null_and_the_table_says_why() -> None:
+    rows = [[*row[:4], None if at else row[4]] for at, row in enumerate(ROWS)]
+    whole = whole_of({**MEASURED, "answered": rows, "tokens_lack": "1 of 4 different answers were counted"})
+    (run,) = whole["runs"]
+    assert (run["tokens"], run["tokens_per_s"]) == (None, None)
+    assert run["tokens_per_s_of_one"] == {"p50": 20.0, "p5": 20.0}
+    assert "Tokens are not known of all\n  m<1>: 1 of 4 different answers were counted" in load.as_table(whole)
+    assert "Tokens are not known" not in load.as_table(whole_of(MEASURED))
 
 
 def test_the_file_holds_the_figures_and_what_they_come_from() -> None:
@@ -226,11 +277,12 @@ def test_nothing_leaves_the_sheet(measured: dict[str, Any]) -> None:
 
 
 def test_a_long_run_is_drawn_with_fewer_marks() -> None:
-    rows = [[at / 10, at / 10 + 0.5, at / 10 + 1, 3] for at in range(6000)]
+    rows = [[at / 10, at / 10 + 0.5, at / 10 + 1, 3, None] for at in range(6000)]
     measured = {**NOTHING, "answered": rows, "pieces": [30] * 600, "elapsed_s": 600.0}
     root = drawn(whole_of(measured))
     assert len(kinds(root, "circle", "good")) == 2000
     assert len(kinds(root, "rect", "good")) == 120
+    assert any("tokens: - in all, - / - of one answer" in one for one in texts(root))
     assert any("one of 3 shown" in one for one in texts(root))
     assert any("a bar is 10 s" in one for one in texts(root))
 
@@ -343,11 +395,14 @@ def test_the_play_measures_prints_and_draws(site: tuple[Path, Loopback]) -> None
     done = play(folder, "-e", "load_prompt='Say it.'")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "answered requests per second" in done.stdout
-    assert "x FastChat 50002, such as: " in done.stdout
+    assert "x LW-PROBE-012, such as: " in done.stdout
+    assert "Tokens are not known of all" in done.stdout  # nobody counts here
     found = json.loads((folder / "report/load.json").read_text())
     (run,) = found["runs"]
     assert run["answered"] >= 2
-    assert run["requests"] == len(server.asked) == run["answered"] + run["failed"]
+    questions = [one for one in server.asked if one.path == PATH]
+    assert run["requests"] == len(questions) == run["answered"] + run["failed"]
+    assert run["tokens"] is None
     assert server.asked[0].json()["messages"][0]["content"] == "Say it."
     assert ET.fromstring((folder / "report/load.svg").read_text()).tag.endswith("svg")  # noqa: S314
 
@@ -358,7 +413,7 @@ def test_the_play_fails_when_nothing_is_answered_and_still_says_what_was_measure
     done = play(folder)
     assert done.returncode != 0
     assert "LW-LOAD-005: labwright-demo: none of " in done.stdout
-    assert "(40301: the model name differs from what the workers serve)" in done.stdout
+    assert "(there: other; the closest first)" in done.stdout
     assert json.loads((folder / "report/load.json").read_text())["runs"][0]["answered"] == 0
 
 
