@@ -11,11 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-<<<<<<< HEAD
-.PHONY: help ready demo demo-down test lint unit roles contract e2e bench lock lock-check trial clean develop
-=======
-.PHONY: help ready demo demo-down test lint unit roles e2e bench soak lock lock-check trial clean develop
->>>>>>> truth
+.PHONY: help ready demo demo-down test lint unit roles contract e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

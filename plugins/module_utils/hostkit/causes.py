@@ -16,6 +16,7 @@ import ssl
 from typing import Any
 
 from hostkit.cures import CURES
+from hostkit.mask import mask
 
 OTHER = "LW-PROBE-033"
 # The ids that our own API and gateway put before their sentences.
@@ -75,7 +76,6 @@ DATES, NAMES = (9, 10), (62, 63, 64)
 # What OpenSSL calls an answer in plain text: 1.1 and 3.0, 3.2 and later, and the other way round.
 PLAIN = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "PACKET_LENGTH_TOO_LONG", "HTTP_REQUEST", "UNKNOWN_PROTOCOL")
 NO_WAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.EPERM)
-SECRETS = re.compile(r"\blw-[A-Za-z0-9_.~-]{8,}|(?<=bearer )\S+", re.I)
 MOST_WORDS = 400
 
 
@@ -86,11 +86,6 @@ class Fault(Exception):
         """``cause`` is an id of ``CURES``."""
         super().__init__(evidence)
         self.cause, self.evidence = cause, evidence
-
-
-def masked(text: str) -> str:
-    """A text without what looks like a key; ids such as LW-API-001 stay."""
-    return SECRETS.sub(lambda found: found[0] if OURS.match(found[0]) else "***", text)
 
 
 def cure(cause: str, unit: str = "", language: str = "en") -> str:
@@ -148,7 +143,7 @@ def of_answer(where: str, status: int, body: bytes, model: str = "") -> Fault:
     code_words = f" (FastChat's code {code})" if isinstance(code, int) and code in OF_CODE else ""
     what = f" That means: {CURES[cause]['en'][0]}" if cause != OTHER and not OURS.match(message) else ""
     answered = f"{where} answered {status}" if status else f"{where} sent an error"
-    return Fault(cause, masked(f"{answered}: {message}{code_words}{what}"))
+    return Fault(cause, mask(f"{answered}: {message}{code_words}{what}"))
 
 
 def of_words(text: str) -> str | None:

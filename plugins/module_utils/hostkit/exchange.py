@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from hostkit import causes
 from hostkit.causes import Fault
+from hostkit.mask import mask
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
@@ -87,7 +88,7 @@ def broken(where: str, error: Exception) -> Fault:
     if isinstance(error, (socket.timeout, TimeoutError)):
         return Fault("LW-PROBE-027", f"{where} did not answer in time; it took the request, and hangs or is busy")
     if isinstance(error, http.client.BadStatusLine) and not isinstance(error, http.client.RemoteDisconnected):
-        return Fault(causes.OTHER, f"{where} speaks no HTTP ({causes.masked(str(error)[:80])})")
+        return Fault(causes.OTHER, f"{where} speaks no HTTP ({mask(str(error)[:80])})")
     if isinstance(error, ssl.SSLError) and "ALERT" in str(error.reason):
         # With TLS 1.3 the other side may refuse after our part of the handshake is done.
         return Fault("LW-PROBE-019", f"{where} broke off the TLS handshake ({error.reason})")

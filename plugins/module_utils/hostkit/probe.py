@@ -26,6 +26,7 @@ from typing import Any, Callable
 
 from hostkit import causes, exchange, facts, firewall
 from hostkit.causes import Fault
+from hostkit.mask import mask
 from hostkit.result import Problem, Result
 
 EVERY_S = 0.5
@@ -93,7 +94,7 @@ def ask(check: dict[str, Any]) -> dict[str, Any]:
         found |= failed(check, Fault("", f"{check['id']}: {error}"))
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         words = f"{place(check)} answered something else than was asked ({type(error).__name__}: {error})"
-        found |= failed(check, Fault("", causes.masked(words)))
+        found |= failed(check, Fault("", mask(words)))
     return {**found, "latency_ms": round((time.monotonic() - begun) * 1000, 1)}
 
 
@@ -212,7 +213,7 @@ def last_words(lines: list[str]) -> str:
             if re.search(form, line):
                 with_id = re.search(r"LW-[A-Z]+-\d{3}.*", line)
                 text = with_id[0] if with_id else line
-                return causes.masked(text[:300].removesuffix('"}'))
+                return mask(text[:300].removesuffix('"}'))
     return ""
 
 
@@ -357,12 +358,12 @@ def agent(check: dict[str, Any]) -> str:
     try:
         said = json.loads(done.stdout.strip().splitlines()[-1])
     except (ValueError, IndexError):
-        words = causes.masked((done.stderr or done.stdout)[-300:])
+        words = mask((done.stderr or done.stdout)[-300:])
         raise Fault(causes.of_words(words) or "", f"the agent ended with {done.returncode}: {words}") from None
     words = said.get("output") or said.get("error") or ""
     text = f"{said.get('verdict')}: {str(words).strip()[:200]!r}"
     if done.returncode or said.get("verdict") != "answered":
-        raise Fault(causes.of_words(text) or "", causes.masked(text))
+        raise Fault(causes.of_words(text) or "", mask(text))
     return text
 
 

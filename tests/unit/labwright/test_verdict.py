@@ -73,11 +73,7 @@ def test_the_file_can_be_read_by_programs_and_by_people() -> None:
     assert text.endswith("}\n")
 
 
-<<<<<<< HEAD
 # --- causes and what comes of them -----------------------------------------------------------------------------------
-=======
-# --- causes and what comes of them ------------------------------------------------------------------------------------
->>>>>>> truth
 
 
 def failing(name: str, cause: str) -> dict[str, Any]:
