@@ -17,8 +17,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -27,6 +28,9 @@ PACKAGE = HERE.parents[1] / "roles/fastchat/files"
 PYTHON = os.environ.get("LABWRIGHT_FASTCHAT_PYTHON", "")
 if not PYTHON:
     pytest.skip("set LABWRIGHT_FASTCHAT_PYTHON to a Python with FastChat 0.2.36", allow_module_level=True)
+
+
+ID = re.compile(r"LW-[A-Z]+-\d{3}")
 
 
 def free_port() -> int:
@@ -150,6 +154,11 @@ def pieces(said: str) -> list[Any]:
     return [json.loads(event) for event in events]
 
 
+def test_each_id_is_brought_about_here() -> None:
+    said = {one for file in PACKAGE.rglob("*.py") for one in ID.findall(file.read_text())}
+    assert said == set(ID.findall(Path(__file__).read_text()))
+
+
 # --- starting -------------------------------------------------------------------------------------------------------
 
 
@@ -173,7 +182,7 @@ def test_a_name_for_an_address_is_refused(lab: Lab, options: tuple[str, ...]) ->
 
 
 def test_an_unknown_program_is_refused(lab: Lab) -> None:
-    assert "LW-SERVE-003: expected one of controller, worker, api" in lab.refused("web")
+    assert "LW-SERVE-003: expected one of controller, worker, bridge, api" in lab.refused("web")
 
 
 @pytest.mark.parametrize(
@@ -448,6 +457,74 @@ def test_a_workers_new_template_is_used_at_once(lab: Lab) -> None:
     worker.end()
     lab.worker("--conv-template", "chatglm2", port=int(worker.url.rsplit(":", 1)[1]))
     assert "答：" in chat(api)[1]["choices"][0]["message"]["content"]
+
+
+# --- another engine -------------------------------------------------------------------------------------------------
+
+
+class Engine(BaseHTTPRequestHandler):
+    """In the form of vLLM's OpenAI server: the words of the prompt come back, one by one."""
+
+    asked: ClassVar[list[Any]] = []
+
+    def say(self, said: Any, status: int = 200) -> None:
+        body = said if isinstance(said, bytes) else json.dumps(said).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.say({"object": "list", "data": [{"id": "at-the-engine", "max_model_len": 64}]})
+
+    def do_POST(self) -> None:
+        request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.asked.append((self.path, request))
+        words = str(request.get("prompt")).split()
+        if request["model"] != "at-the-engine":
+            self.say({"error": {"message": "no such model"}}, 404)
+        elif self.path == "/tokenize":
+            self.say({"count": len(words), "max_model_len": 64, "tokens": []})
+        elif self.path == "/v1/embeddings":
+            self.say({"data": [{"embedding": [2.0]} for _ in request["input"]], "usage": {"prompt_tokens": 5}})
+        elif "[refuse]" in words:
+            self.say({"message": "this engine will not"}, 400)
+        else:
+            last = [{"choices": [{"text": "", "finish_reason": "stop"}]}]
+            usage = [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}]
+            events = [{"choices": [{"text": f"{word} ", "finish_reason": None}]} for word in words] + last + usage
+            self.say(b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in events) + b"data: [DONE]\n\n")
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+
+def test_another_engine_stands_behind_the_same_names(lab: Lab) -> None:
+    lab.controller()
+    api = lab.api()
+    port, engine_port = free_port(), free_port()
+    engine_url, url = f"http://127.0.0.1:{engine_port}", f"http://127.0.0.1:{port}"
+    options = ["--engine-url", engine_url, "--worker-address", url, "--controller-address", lab.controller_url]
+    bridge = lab.start("bridge", *options, "--model-names", "m,alias", "--conv-template", "zero_shot", port=port)
+    until(lambda: "Waiting for the engine" in bridge.log.read_text())
+    assert lab.models() == []
+    with ThreadingHTTPServer(("127.0.0.1", engine_port), Engine) as engine:
+        threading.Thread(target=engine.serve_forever, daemon=True).start()
+        until(lambda: sorted(lab.models()) == ["alias", "m"])
+        status, said = chat(api, "hi there", model="alias", top_k=7)
+        assert (status, said["choices"][0]["finish_reason"], said["usage"]["total_tokens"]) == (200, "stop", 7)
+        assert "hi there" in said["choices"][0]["message"]["content"]
+        path, request = engine.RequestHandlerClass.asked[-1]  # type: ignore[attr-defined]
+        assert (path, request["top_k"], request["model"]) == ("/v1/completions", 7, "at-the-engine")
+        assert request["max_tokens"] == 64 - len(request["prompt"].split())
+        _, said = chat(api, "hi there", stream=True)
+        assert "hi there" in "".join(one["choices"][0]["delta"].get("content", "") for one in pieces(said))
+        assert ask(api.url + "/v1/embeddings", {"model": "m", "input": "x"})[1]["data"][0]["embedding"] == [2.0]
+        assert chat(api, "a " * 80)[1]["code"] == 40303
+        assert re.match("LW-API-007: .* answered 400: .*this engine will not", chat(api, "[refuse]")[1]["message"])
+        engine.shutdown()
+    status, said = chat(api, "hi")
+    assert (status, said["message"][:10]) == (400, "LW-API-007")
 
 
 # --- systemd --------------------------------------------------------------------------------------------------------

@@ -279,7 +279,7 @@ def test_a_unit_that_is_down_says_its_last_error(tmp_path: Path, monkeypatch: py
     journal = ("Traceback", f"ValueError: no {KEY}, Bearer abcdefgh12", "INFO: bye")
     found = unit(tmp_path, monkeypatch, shown, *journal)
     assert (found["cause"], found["cure"]) == ("LW-PROBE-030", causes.cure("LW-PROBE-030", "x.service"))
-    assert "result exit-code, exit status 3; last words: ValueError: no ***, Bearer ***; see" in found["evidence"]
+    assert "result exit-code, exit status 3; last words: ValueError: no lw-***, Bearer ***; see" in found["evidence"]
     assert KEY not in json.dumps(found)
 
 

@@ -1,4 +1,4 @@
-"""The door: `python -m labwright_serve controller|worker|api FASTCHAT-OPTIONS…`."""
+"""The door: `python -m labwright_serve controller|worker|bridge|api FASTCHAT-OPTIONS…`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from labwright_serve import api, controller, listening, worker
+from labwright_serve import api, bridge, controller, listening, worker
 
-PROGRAMS = {"controller": controller.run, "worker": worker.run, "api": api.run}
+PROGRAMS = {"controller": controller.run, "worker": worker.run, "bridge": bridge.run, "api": api.run}
 
 
 def main(argv: Sequence[str]) -> None:

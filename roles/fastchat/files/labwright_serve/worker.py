@@ -187,10 +187,10 @@ def announce(worker: Any, door: Door, model_names: list[str], interval_s: float)
         time.sleep(pause_s)
 
 
-def run(door: Door) -> None:
+def run(door: Door, making: Callable[[], Any] | None = None) -> None:
     """Run the worker; it has no model name before its first token, so that nobody takes it for ready."""
     sys.argv.append("--no-register")
-    worker = load(make)
+    worker = load(making or make)
     from fastchat.serve import base_model_worker as base
 
     mend(base, worker)
