@@ -55,7 +55,9 @@ def made(
     """What the roles of one host read."""
     whole = written(lab(fleet, {name: hardware or machine()}, catalogue_=catalogue(**more)))
     one = next(one for one in fleet if one.name == name)
-    return delivery.spell_out(one, json.loads(json.dumps(whole["hosts"][name])), shared(whole, name), catalogue(bundle, **more))
+    return delivery.spell_out(
+        one, json.loads(json.dumps(whole["hosts"][name])), shared(whole, name), catalogue(bundle, **more)
+    )
 
 
 def code(name: str, fleet: Sequence[Host], hardware: Hardware | None = None, **more: Any) -> str:
@@ -326,7 +328,7 @@ def test_the_real_catalogue_is_brought_without_a_bundle() -> None:
 
 def worker(quantization: str, cards: int = 1, device: str = "cuda") -> dict[str, Any]:
     gpus = [{"uuid": f"GPU-{at}", "name": "x", "index": at, "devices": [f"/dev/nvidia{at}"]} for at in range(cards)]
-    more = {"concurrency": 3, "memory_each_mib": 7000, "model": "big", "port": 21002}
+    more = {"engine": "fastchat", "concurrency": 3, "memory_each_mib": 7000, "model": "big", "port": 21002}
     return {"quantization": quantization, "device": device, "gpus": gpus, **more}
 
 
@@ -381,7 +383,11 @@ def test_a_gpu_worker_from_plan_to_request() -> None:
 
 
 def test_what_verify_asks_on_each_host() -> None:
-    assert [check["id"] for check in made("w11", THREE)["checks"]] == ["service.labwright-worker-demo", "worker.demo", "firewall.loaded"]
+    assert [check["id"] for check in made("w11", THREE)["checks"]] == [
+        "service.labwright-worker-demo",
+        "worker.demo",
+        "firewall.loaded",
+    ]
     assert [check["id"] for check in made("ctl10", THREE)["checks"]] == [
         "service.labwright-controller",
         "service.labwright-api",
