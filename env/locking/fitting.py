@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
-# The oldest C library among the supported systems is RHEL 8's, 2.28; torch's own wheels ask for the same. A stack may ask
-# for a newer one (`glibc` in its stack.yml).
+# The oldest C library among the supported systems is RHEL 8's, 2.28; torch's own wheels ask for the same. A stack may
+# ask for a newer one (`glibc` in its stack.yml).
 GLIBC_MINOR = 28
 WINDOWS = "win_amd64"
 
