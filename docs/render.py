@@ -23,7 +23,6 @@ from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
 
-PLATFORMS = ("linux-64", "win-64")
 LOGIC = ROOT / "plugins/module_utils/labwright"
 REFERENCE = ROOT / "docs/reference"
 INVENTORY = """# What an inventory may wish for
@@ -139,7 +138,9 @@ def locks(found: Catalogue, trials: list[dict[str, Any]]) -> str:
         parts.append(f"## {stack.name}\n\n{stack.why} Python {stack.python}.\n\n")
         if stack.transformers:
             parts.append("| build | platform | state | torch | tried |\n|---|---|---|---|---|\n")
-            for tag, platform in itertools.product(tags, PLATFORMS):
+            engine = found.engines[stack.engine]
+            own = [tag for tag in tags if ("cpu" if tag == "cpu" else "cuda") in engine.devices]
+            for tag, platform in itertools.product(own, engine.platforms):
                 row = (tag, platform, *state(stack, tag, platform, found), tried(stack, tag, platform, trials))
                 parts.append(f"| {' | '.join(row)} |\n")
         else:

@@ -31,13 +31,21 @@ from kit.problem import Problem  # noqa: E402
 SERIES = "3.11"
 
 
-def default_locks(env: Path, tags: Sequence[str], stacks: Sequence[str] = ()) -> list[Path]:
-    """The Python locks for Linux hosts: of the stacks named, or of all but the optional ones, and of the agents.
+def default_locks(
+    env: Path, tags: Sequence[str], stacks: Sequence[str] = (), engines: Sequence[str] = ()
+) -> list[Path]:
+    """The Python locks for Linux hosts: of the stacks named, or of all but the optional ones, and of the agents. Stacks
+    of other engines than FastChat's own worker are taken where the engine is among `engines`.
 
     Of the layers that are locked for several torch builds, those of `tags` are taken; a stack without any of them has
     nothing to serve with here, and is left out.
     """
     folders = [path.parent for path in (*sorted(env.glob("stacks/*/stack.yml")), env / "agents/stack.yml")]
+    if unknown := set(engines) - {path.stem for path in env.glob("engines/*.yml")}:
+        raise Problem(
+            f"LW-BUNDLE-027: there is no engine {', '.join(sorted(unknown))} in env/engines. Mend lab_bundle_engines "
+            "(--engine)."
+        )
     if unknown := set(stacks) - {folder.name for folder in folders}:
         known = ", ".join(folder.name for folder in folders)
         raise Problem(
@@ -48,13 +56,20 @@ def default_locks(env: Path, tags: Sequence[str], stacks: Sequence[str] = ()) ->
     built = False
     for folder in folders:
         stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
-        if folder.name not in stacks if stacks else stack.get("optional"):
+        engine = stack.get("engine", "")
+        if folder.name not in stacks if stacks else stack.get("optional") or (engine and engine not in engines):
             continue
         builds = {f"torch-{tag}-linux-64.txt": tag for tag in stack.get("builds", {})}
         there = sorted(folder.glob("*-linux-64.txt"))
         wanted = {builds[path.name] for path in there if path.name in builds} & set(tags)
         seen |= wanted
         built |= bool(builds)
+        if engine in engines and not wanted:
+            has = ", ".join(builds[path.name] for path in there if path.name in builds)
+            raise Problem(
+                f"LW-BUNDLE-026: the engine {engine} is locked for {has} on Linux, and the bundle is made for "
+                f"{', '.join(tags)}. Add one of those to lab_bundle_tags (--tag)."
+            )
         if wanted or not builds:
             found += [path for path in there if path.name not in builds or builds[path.name] in wanted]
     lacking = [tag for tag in tags if tag not in seen]
@@ -122,7 +137,9 @@ def make(options: argparse.Namespace) -> int:
 def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
     """Bring the bundle up to date; return what it is now and whether that changed it."""
     out: Path = options.out
-    lock_files = [path.resolve() for path in options.lock] or default_locks(ENV, options.tag or ["cpu"], options.stack)
+    lock_files = [path.resolve() for path in options.lock] or default_locks(
+        ENV, options.tag or ["cpu"], options.stack, options.engine
+    )
     part = conda_part(options, cache)
     sources = dict(part.files) | {f"recipes/{_recipe_name(path)}": path for path in lock_files}
     digests = _digests(sources)
@@ -175,6 +192,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--stack", action="append", default=[], help="a stack to take; repeatable; default: all but optional ones"
     )
+    one.add_argument("--engine", action="append", default=[], help="an engine beside FastChat's own; repeatable")
     one.add_argument(
         "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"
     )

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from locking import requires, torch
-from locking.fitting import GLIBC_MINOR, usable
+from locking.fitting import usable
 from locking.problem import LockError
 from locking.reading import Reader
 from locking.requires import Host
@@ -20,7 +20,7 @@ from locking.sources import TORCH, Closure, Source
 from locking.text import Package, read_if_there, render
 
 CONTROL_PYTHONS = (11, 12, 13)
-UV_PLATFORMS = {"linux-64": f"x86_64-manylinux_2_{GLIBC_MINOR}", "win-64": "x86_64-pc-windows-msvc"}
+UV_PLATFORMS = {"linux-64": "x86_64-manylinux_2_{glibc}", "win-64": "x86_64-pc-windows-msvc"}
 
 
 def pip_places(listing: str) -> list[str]:
@@ -49,7 +49,7 @@ def read_pylock(text: str, closure: Closure) -> list[Package]:
         wheels = sorted(
             (wheel["hashes"]["sha256"], wheel.get("url", ""))
             for wheel in entry.get("wheels", [])
-            if usable(wheel.get("name") or _file_name(wheel), minors, closure.platform, machines)
+            if usable(wheel.get("name") or _file_name(wheel), minors, closure.platform, machines, closure.source.glibc)
         )
         if not wheels:
             raise LockError(
@@ -85,7 +85,8 @@ def compiled(closure: Closure, scratch: Path, constraints: Sequence[str] = ()) -
     )
     where = ["--universal", "--python-version", f"3.{CONTROL_PYTHONS[0]}"]
     if closure.platform:
-        where = ["--python-version", f"3.{source.python}", "--python-platform", UV_PLATFORMS[closure.platform]]
+        where = ["--python-version", f"3.{source.python}", "--python-platform"]
+        where.append(UV_PLATFORMS[closure.platform].format(glibc=source.glibc))
     inputs = [source.folder / name for name in source.inputs]
     limits = [source.folder / name for name in source.constraints]
     for name, lines, files in (("torch.in", [closure.pin()], inputs), ("limits.txt", constraints, limits)):

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labwright import catalog
+from locking.fitting import GLIBC_MINOR
 from locking.problem import LockError
 
 TORCH = "torch"
@@ -42,7 +43,7 @@ class Waiver:
 @dataclass(frozen=True)
 class Source:
     """What one or several closures are made from. `python` is the stack's CPython minor version, or None for the
-    control node's range; `builds` is torch's release by tag."""
+    control node's range; `builds` is torch's release by tag; `glibc` is the oldest C library 2.x that it is for."""
 
     name: str
     folder: Path
@@ -54,6 +55,7 @@ class Source:
     waivers: tuple[Waiver, ...] = ()
     constraints: tuple[str, ...] = ()
     no_deps: bool = False
+    glibc: int = GLIBC_MINOR
 
     def closures(self) -> list[Closure]:
         """Each closure that this source asks for."""
@@ -72,6 +74,7 @@ class Source:
                 "builds": dict(self.builds),
                 "layers": [(layer.role, layer.roots) for layer in self.layers],
                 "waivers": [(one.package, one.requirement, one.instead) for one in self.waivers],
+                **({} if self.glibc == GLIBC_MINOR else {"glibc": self.glibc}),
             }
             digest.update(json.dumps(what, sort_keys=True).encode())
         return digest.hexdigest()
@@ -161,6 +164,7 @@ def read_stack(path: Path) -> Source:
             platforms=tuple(stack["platforms"]),
             builds={str(tag): str(release) for tag, release in stack.get("builds", {}).items()},
             waivers=tuple(Waiver(**row) for row in stack.get("waivers", [])),
+            glibc=int(str(stack.get("glibc", f"2.{GLIBC_MINOR}")).removeprefix("2.")),
         )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise LockError(

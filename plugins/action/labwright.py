@@ -576,7 +576,8 @@ def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]])
     }
     tags = [f"--tag={tag}" for tag in host.wishes["lab_bundle_tags"]]
     models = [f"--model={name}" for name in host.wishes["lab_bundle_models"]]
-    return [*(f"--{name}={value}" for name, value in options.items()), *tags, *models]
+    engines = [f"--engine={name}" for name in host.wishes["lab_bundle_engines"]]
+    return [*(f"--{name}={value}" for name, value in options.items()), *tags, *engines, *models]
 
 
 def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:

@@ -112,6 +112,7 @@ STACKS = {
     "stacks/one": ["builds: {cpu: '2.1', cu118: '2.0', cu126: '2.1'}\n", "torch-cpu", "torch-cu126", "fastchat"],
     "stacks/old": ["builds: {cu118: '2.0'}\n", "torch-cu118", "fastchat"],
     "stacks/page": ["optional: true\nbuilds: {cpu: '2.1'}\n", "torch-cpu", "fastchat"],
+    "stacks/fast": ["engine: fast\nbuilds: {cu126: '2.1'}\n", "torch-cu126", "fastchat"],
     "stacks/front": ["", "fastchat"],
     "agents": ["", "autogen"],
 }
@@ -127,6 +128,8 @@ def env(tmp_path: Path) -> Path:
             for platform in ("linux-64", "win-64"):
                 (tmp_path / folder / f"{name}-{platform}.txt").touch()
     (tmp_path / "stacks/notes").mkdir()
+    (tmp_path / "engines").mkdir()
+    (tmp_path / "engines/fast.yml").touch()
     return tmp_path
 
 
@@ -165,7 +168,8 @@ def test_locks_are_taken_by_stack_and_torch_build(
 
 def test_a_stack_that_is_not_there_is_named_with_those_that_are(env: Path) -> None:
     with pytest.raises(
-        Problem, match=r"LW-BUNDLE-024: there is no stack none, two; there are front, old, one, page, agents\. Mend"
+        Problem,
+        match=r"LW-BUNDLE-024: there is no stack none, two; there are fast, front, old, one, page, agents\. Mend",
     ):
         program.default_locks(env, ["cpu"], ["two", "one", "none"])
 
@@ -180,6 +184,17 @@ def test_a_torch_build_without_a_lock_is_named(env: Path, tags: list[str], stack
         Problem, match=rf"LW-BUNDLE-025: none of the stacks taken has a lock for the torch build {tags[-1]} on Linux"
     ):
         program.default_locks(env, tags, stacks)
+
+
+def test_another_engines_stack_is_taken_where_the_engine_is_asked_for(env: Path) -> None:
+    taken = [path.parent.name for path in program.default_locks(env, ["cpu", "cu126"], [], ["fast"])]
+    assert list(dict.fromkeys(taken)) == ["fast", "front", "one", "agents"]
+    with pytest.raises(
+        Problem, match=r"LW-BUNDLE-026: the engine fast is locked for cu126 on Linux, .* made for cpu\."
+    ):
+        program.default_locks(env, ["cpu"], [], ["fast"])
+    with pytest.raises(Problem, match=r"LW-BUNDLE-027: there is no engine slow in env/engines"):
+        program.default_locks(env, ["cpu"], [], ["slow"])
 
 
 def test_the_stacks_of_the_project_are_taken_for_every_build_and_the_page_only_when_asked_for() -> None:

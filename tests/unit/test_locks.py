@@ -7,11 +7,13 @@ import re
 import shutil
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+from packaging.version import Version
 
 import lock
 from hostkit.result import Problem
@@ -143,6 +145,8 @@ def test_what_cannot_be_read_is_a_sentence(
         ("a-1-py3-none-any.whl", True),
         ("a-1-py2.py3-none-any.whl", True),
         ("a-1-py2-none-any.whl", False),
+        ("a-1-py37-none-any.whl", True),
+        ("a-1-py312-none-any.whl", False),
         ("a-1-cp311-cp311-manylinux_2_17_x86_64.manylinux2014_x86_64.whl", True),
         ("a-1-cp311-cp311-manylinux_2_28_x86_64.whl", True),
         ("a-1-cp311-cp311-manylinux_2_34_x86_64.whl", False),
@@ -158,6 +162,23 @@ def test_what_cannot_be_read_is_a_sentence(
 )
 def test_which_wheels_a_host_can_use(name: str, fits: bool) -> None:
     assert usable(name, [11], "linux-64") is fits
+
+
+def test_a_stack_may_be_for_newer_c_libraries() -> None:
+    newer = "a-1-cp39-abi3-manylinux_2_31_x86_64.whl"
+    assert [usable(newer, [11], "linux-64", glibc=minor) for minor in (28, 31, 36)] == [False, True, True]
+
+
+def test_a_stack_of_one_platform_and_one_build_is_a_stack_like_any_other() -> None:
+    source = read_stack(ENV / "stacks/vllm/stack.yml")
+    assert [one.name for one in source.closures()] == ["vllm cu130 linux-64"]
+    older = replace(source, glibc=28)
+    assert source.digest() != older.digest()
+    pins = {
+        one.name: one.version for layer in source.layers for one in read(source.closures()[0].path(layer).read_text())
+    }
+    assert pins["torch"] == source.builds["cu130"]
+    assert Version(pins["cuda-python"]) >= Version("13"), "older ones bring the modules of cuda-bindings themselves"
 
 
 def test_which_wheels_a_windows_host_can_use() -> None:

@@ -1,11 +1,12 @@
 """Verb ``facts``: what the plan must know of a host. Reads, never writes; says what it saw and judges nothing.
 
 Request: ``paths`` (where things will be put), ``now`` (the control node's clock, seconds since 1970; optional). Answer
-(``data``): ``system``, ``machine``, ``distribution``, ``version``, ``python``, ``cpus``, ``memory_mib``, ``disk`` (free
-MiB at each path's nearest existing parent), ``present`` (what of ours is whole below the paths), ``listening`` (TCP
-sockets: address, port, unit), ``systemd`` (whether it runs), ``clock_skew_s`` (ahead of the control node; with what the
-request needed to get here), ``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``,
-``fields`` of the query, ``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
+(``data``): ``system``, ``machine``, ``distribution``, ``version``, ``python``, ``glibc`` (the C library's version, ""
+where it is another one), ``cpus``, ``memory_mib``, ``disk`` (free MiB at each path's nearest existing parent),
+``present`` (what of ours is whole below the paths), ``listening`` (TCP sockets: address, port, unit), ``systemd``
+(whether it runs), ``clock_skew_s`` (ahead of the control node; with what the request needed to get here),
+``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``, ``fields`` of the query,
+``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ def run(request: dict[str, Any], _check: bool) -> Result:
             "distribution": release.get("ID", ""),
             "version": release.get("VERSION_ID", ""),
             "python": platform.python_version(),
+            "glibc": platform.libc_ver()[1],
             "cpus": os.cpu_count() or 1,
             "memory_mib": memory_mib(),
             "disk": {path: free_mib(Path(path)) for path in request.get("paths", [])},

@@ -17,6 +17,7 @@ import yaml
 from hostkit.result import Problem
 
 NO_LAST = 1 << 16  # a driver branch that is far off
+FASTCHAT = "fastchat"  # the engine that is meant where none is named
 ENTRIES = re.compile(r"^# entries-sha256: ([0-9a-f]{64})$", re.MULTILINE)
 HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
@@ -54,7 +55,8 @@ class Lock:
 @dataclass(frozen=True)
 class Stack:
     """A set of versions that work together. ``torch`` is what it admits, as a version specifier, and ``transformers``
-    its one version; both are "" where no model is served with it."""
+    its one version; both are "" where no model is served with it. ``glibc`` is the oldest C library that it runs on,
+    "" where that is no question."""
 
     name: str
     python: str
@@ -62,6 +64,8 @@ class Stack:
     why: str = ""
     torch: str = ""
     transformers: str = ""
+    engine: str = FASTCHAT
+    glibc: str = ""
 
     def layers(self, tag: str, platform: str) -> list[Layer]:
         """The layers for one build and platform, in order; empty where a lock is missing."""
@@ -80,6 +84,32 @@ class Stack:
                 if name == "torch" and self.layers(lock.tag, lock.platform):
                     found.add((lock.platform, version if "+" in version else f"{version}+{lock.tag}"))
         return frozenset(found)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A program that serves models. ``capability`` is the lowest compute capability ("": the torch build decides),
+    ``models`` says of models whether it has them and why (None: all, as the catalogue says), and ``conversations`` is
+    the most at a time in one worker. ``server``: it stands behind a bridge, on a port of its own; ``shared``: all
+    conversations take one pass; ``reserves``: it takes a share of its cards at its start; ``heads``: over several
+    cards, their number divides the attention heads."""
+
+    name: str
+    platforms: tuple[str, ...] = ("linux-64", "win-64")
+    devices: tuple[str, ...] = ("cpu", "cuda")
+    quantizations: tuple[str, ...] = ("fp32", "bf16", "fp16", "int8", "int4")
+    capability: str = ""
+    models: Mapping[str, Mapping[str, Any]] | None = None
+    conversations: int = 5
+    server: bool = False
+    shared: bool = False
+    reserves: bool = False
+    heads: bool = False
+    packages: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def has(self, model: str) -> bool:
+        """Whether it has a model of the catalogue."""
+        return self.models is None or bool(self.models.get(model, {}).get("runs"))
 
 
 @dataclass(frozen=True)
@@ -143,6 +173,7 @@ class Catalogue:
     torch: TorchTable = field(default_factory=TorchTable)
     gpus: Gpus = field(default_factory=Gpus)
     mirrors: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by profile, as in lab_mirrors
+    engines: Mapping[str, Engine] = field(default_factory=lambda: {FASTCHAT: Engine(FASTCHAT)})
 
     @property
     def serving(self) -> list[Stack]:
@@ -166,6 +197,7 @@ def load(env: Path, bundle: Path | None) -> Catalogue:
         torch=torch_of(checked(env, "torch"), checked(env, "wheels")),
         gpus=gpus_of(checked(env, "gpus")),
         mirrors={row["name"]: {key: one["address"] for key, one in row["mirrors"].items()} for row in profiles},
+        engines={one.name: one for one in (engine_of(env, path) for path in sorted((env / "engines").glob("*.yml")))},
     )
 
 
@@ -182,17 +214,41 @@ def read(path: Path) -> Any:
 
 def checked(env: Path, name: str) -> Any:
     """One file of the catalogue, as its JSON schema wants it."""
-    found = read(env / "catalog" / f"{name}.yml")
+    return fitting(env, env / "catalog" / f"{name}.yml", name)
+
+
+def fitting(env: Path, path: Path, name: str) -> Any:
+    """A file as the JSON schema ``name`` wants it."""
+    found = read(path)
     schema = json.loads((env / "catalog" / "schema" / f"{name}.schema.json").read_text(encoding="utf-8"))
     error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(found))
     if error is not None:
         where = "/".join(str(part) for part in error.absolute_path) or "its top"
         raise Problem(
             "LW-CAT-002",
-            f"env/catalog/{name}.yml, at {where}: {error.message[:300]}. Mend the entry; "
+            f"env/{path.relative_to(env)}, at {where}: {error.message[:300]}. Mend the entry; "
             f"env/catalog/schema/{name}.schema.json says what is expected.",
         )
     return found
+
+
+def engine_of(env: Path, path: Path) -> Engine:
+    """One engine."""
+    raw = fitting(env, path, "engine")
+    return Engine(
+        name=raw["name"],
+        platforms=tuple(raw["platforms"]),
+        devices=tuple(raw["devices"]),
+        quantizations=tuple(raw["quantizations"]),
+        capability=raw.get("compute_capability", ""),
+        models=raw.get("models"),
+        conversations=raw["conversations"],
+        server=raw["server"],
+        shared=raw["passes"] == "shared",
+        reserves=raw["memory"] == "share",
+        heads=raw["cards"] == "heads",
+        packages=raw.get("packages", {}),
+    )
 
 
 def torch_of(table: dict[str, Any], wheels: dict[str, Any]) -> TorchTable:
@@ -306,6 +362,8 @@ def stack_of(folder: Path) -> Stack:
         why=str(raw.get("why", "")),
         torch=str(raw.get("torch", "")),
         transformers=str(raw.get("transformers", "")),
+        engine=str(raw.get("engine", FASTCHAT)),
+        glibc=str(raw.get("glibc", "")),
     )
 
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from labwright import doors, mirrors
-from labwright.catalog import Catalogue, Layer, Stack
+from labwright.catalog import FASTCHAT, Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
 from labwright.inventory import AGENTS, FRONTEND
 from labwright.wishes import Host
@@ -38,7 +38,8 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         serving += [request] if request not in serving else []
         workers.append({**worker, "python": f"{request['prefix']}/bin/python"} | paths(host, worker, catalogue))
     frontend: dict[str, Any] = {}
-    if {"controller", "api"} & set(entry["duties"]):
+    # An engine that is a server of its own is spoken to by a bridge, which needs FastChat and no model.
+    if {"controller", "api"} & set(entry["duties"]) or any(worker["engine_url"] for worker in entry["workers"]):
         frontend = environment(host, catalogue, FRONTEND, None)
         serving.append(frontend)
     if "agent" in entry["duties"]:
@@ -59,6 +60,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
+        "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
         "checks": asked,
         "firewall": doors.request(lab["doors"], host.wishes),
@@ -93,7 +95,7 @@ def paths(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[s
     return {
         "model_path": f"{host.wishes['lab_root']}/models/{folder}",
         "conv_template": entry["conv_template"],
-        "options": options(worker),
+        "options": options(worker) if worker["engine"] == FASTCHAT else [],
         "devices": devices(worker),
         "environment": {"CUDA_VISIBLE_DEVICES": ",".join(gpu["uuid"] for gpu in worker["gpus"])}
         if worker["gpus"]
@@ -278,7 +280,11 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
     """What verify asks on this host; ids are stable, a script may rely on them."""
     duties = entry["duties"]
     places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in ("controller", "api", "gateway") if entry[duty]}
-    places |= {worker["name"]: {"host": worker["listen"], "port": worker["port"]} for worker in entry["workers"]}
+    for worker in entry["workers"]:
+        if worker["engine_url"]:
+            where = urlsplit(worker["engine_url"])
+            places[engine_unit(worker["name"])] = {"host": where.hostname, "port": where.port}
+        places[worker["name"]] = {"host": worker["listen"], "port": worker["port"]}
     walls = doors.request(lab["doors"], host.wishes)
     found: list[dict[str, Any]] = [
         {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service", **place} for unit, place in places.items()
@@ -318,6 +324,20 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
     return found
 
 
+def packages(entry: Mapping[str, Any], catalogue: Catalogue) -> dict[str, list[str]]:
+    """The distribution's packages that the host's engines need, by family (debian, redhat)."""
+    found: dict[str, list[str]] = {}
+    for engine in dict.fromkeys(worker["engine"] for worker in entry["workers"]):
+        for family, names in catalogue.engines[engine].packages.items():
+            found[family] = list(dict.fromkeys([*found.get(family, []), *names]))
+    return found
+
+
+def engine_unit(worker: str) -> str:
+    """The service of a worker's engine, where that is a program of its own."""
+    return worker.replace(f"{UNIT_PREFIX}worker-", f"{UNIT_PREFIX}engine-", 1)
+
+
 def leftovers(host: Host) -> dict[str, Any]:
     """Where the lab's things are on a host, for their removal: all that carries our stamp, whatever plan made it."""
     root = host.wishes["lab_root"]
@@ -333,5 +353,6 @@ def leftovers(host: Host) -> dict[str, Any]:
         "firewall": doors.absent(),
         "workers": [],
         "frontend": "",
+        "packages": {},
         "folders": [root, host.wishes["lab_state"], "/etc/labwright"],
     }

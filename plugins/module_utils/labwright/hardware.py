@@ -63,6 +63,7 @@ class Hardware:
     present: frozenset[str] = frozenset()
     systemd: bool = True
     clock_skew_s: float = 0.0
+    glibc: str = ""
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -120,6 +121,7 @@ def seen(facts: Mapping[str, Any], known: Gpus) -> tuple[Hardware, list[Finding]
             present=frozenset(facts.get("present", ())),
             systemd=bool(facts.get("systemd", True)),
             clock_skew_s=float(facts.get("clock_skew_s", 0.0)),
+            glibc=str(facts.get("glibc", "")),
         ),
         found,
     )

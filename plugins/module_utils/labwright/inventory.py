@@ -139,6 +139,11 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
     stack, known = host.wishes["lab_stack"], sorted(one.name for one in catalogue.serving)
     if "workers" in host.groups and stack not in ("", *known):
         found.append(finding("LW-STACK-004", wish=stack, known=known))
+    engine = host.wishes["lab_engine"]
+    if engine not in catalogue.engines:
+        found.append(finding("LW-ENGINE-001", wish=engine, known=sorted(catalogue.engines)))
+    elif "workers" in host.groups and stack in known and catalogue.stacks[stack].engine != engine:
+        found.append(finding("LW-ENGINE-002", stack=stack, other=catalogue.stacks[stack].engine, engine=engine))
     waivers, level = host.wishes["lab_waivers"], host.wishes["lab_level"]
     if (level == "forced") != bool(waivers):
         found.append(finding("LW-PLAN-018", level=level, count=len(waivers)))

@@ -7,6 +7,7 @@ it is off by less than 2 %. ``RUNTIME_MIB`` is fitted to those three; all other 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,9 +53,12 @@ def working_mib(model: Mapping[str, Any], quantization: str, tokens: int, device
     return round((scores + widest + unpacked) / MIB) + RUNTIME_MIB[device]
 
 
-def conversation_mib(model: Mapping[str, Any], quantization: str, tokens: int, device: str) -> int:
-    """What one more conversation at the same time takes beside the first: its keys and values, and its pass."""
-    passing = working_mib(model, quantization, tokens, device) - RUNTIME_MIB[device]
+def conversation_mib(
+    model: Mapping[str, Any], quantization: str, tokens: int, device: str, *, shared: bool = False
+) -> int:
+    """What one more conversation at the same time takes beside the first: its keys and values, and its pass unless all
+    take one together."""
+    passing = 0 if shared else working_mib(model, quantization, tokens, device) - RUNTIME_MIB[device]
     return cache_mib(model, quantization, tokens, device) + passing
 
 
@@ -70,6 +74,11 @@ def files_mib(model: Mapping[str, Any], packed: bool = False) -> int:
     if packed:
         return weights_mib(model, "int4", "cuda")
     return round(int(model["parameters"]) * BYTES[model["dtype"]] / MIB)
+
+
+def share_of(each_mib: int, total_mib: int) -> float:
+    """The share of a card's whole memory that ``each_mib`` is, rounded up to four digits: how vLLM is told its part."""
+    return math.ceil(each_mib / total_mib * 10_000) / 10_000
 
 
 def usable_mib(total: int, foreign: int) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hostkit.state import canonical
 from labwright import delivery
-from labwright.catalog import Catalogue
+from labwright.catalog import FASTCHAT, Catalogue
 from labwright.inventory import AGENTS, FRONTEND, wishes_of
 from labwright.wishes import Host
 
@@ -20,7 +20,8 @@ def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     """For playbooks/bundle.yml: all locks, the models that it takes along; not conda-forge where the kit is wished."""
     kit = host.wishes["lab_bundle_source"] == "kit"
     found = conda(host, catalogue) if not kit else []
-    found += indexes(host, catalogue, [*serving(catalogue), FRONTEND, AGENTS], host.wishes["lab_bundle_tags"])
+    stacks = serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]})
+    found += indexes(host, catalogue, [*stacks, FRONTEND, AGENTS], host.wishes["lab_bundle_tags"])
     found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
     debian = delivery.mirror(host, catalogue, "debian", "")
     if debian and host.wishes["lab_bundle_source"] != "conda-forge":
@@ -40,9 +41,10 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
         found.append({"name": "docker", "probe": f"{registry}/v2/", "open": True, "wants": []})
     if host.wishes["lab_bundle_url"]:
         return found
-    wished = host.wishes["lab_stack"]
-    stacks = [name for name in serving(catalogue) if "workers" in duties and wished in ("", name)]
-    stacks += [FRONTEND] if {"controller", "api"} & duties else []
+    wished, engine = host.wishes["lab_stack"], host.wishes["lab_engine"]
+    stacks = [name for name in serving(catalogue, {engine}) if "workers" in duties and wished in ("", name)]
+    bridged = "workers" in duties and engine in catalogue.engines and catalogue.engines[engine].server
+    stacks += [FRONTEND] if {"controller", "api"} & duties or bridged else []
     stacks += [AGENTS] if "agents" in duties else []
     models = [one.model for one in wishes_of(host, catalogue)]
     tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []
@@ -50,9 +52,9 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     return [*conda(host, catalogue), *locked, *hubs(host, catalogue, models), *found]
 
 
-def serving(catalogue: Catalogue) -> list[str]:
-    """The stacks that models are served with."""
-    return [name for name, stack in catalogue.stacks.items() if stack.torch]
+def serving(catalogue: Catalogue, engines: Collection[str]) -> list[str]:
+    """The stacks that models are served with by these engines."""
+    return [name for name, stack in catalogue.stacks.items() if stack.torch and stack.engine in engines]
 
 
 def asked(name: str, wants: list[Want]) -> dict[str, Any]:

@@ -39,11 +39,13 @@ class Level:
 
 @dataclass(frozen=True)
 class Want:
-    """A model: its levels, best first; how many cards (0: as few as do); the slots that have a build for it."""
+    """A model: its levels, best first; how many cards (0: as few as do); the slots that have a build for it; and what
+    the number of cards must divide (0: it may be any)."""
 
     levels: tuple[Level, ...]
     cards: int
     slots: frozenset[int]
+    divides: int = 0
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def spread(
     for kind in dict.fromkeys(slots[at].kind for at in cards):
         alike = [at for at in cards if slots[at].kind == kind]
         for count in [want.cards] if want.cards else range(2, len(alike) + 1):
+            if want.divides % count:
+                continue
             each = -(-level.shared // count) + level.each
             # The smallest card of a set decides, so a set is a run of neighbours in size.
             runs = [alike[start : start + count] for start in range(len(alike) - count + 1)]

@@ -23,7 +23,7 @@ from labwright.words import Finding, finding
 MOST_PORT = 65535
 LOOPBACK = "127.0.0.1"
 INNER_PORT = 21000  # FastChat's own API, behind the gateway; the next free one below it where that is taken
-MOST_CONVERSATIONS = 5  # at a time in one worker: FastChat's own limit
+ENGINE_PORT = 20900  # an engine's own server, behind its worker; the next free one below it, as above
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
@@ -69,12 +69,12 @@ def make(
     )
     for room in rooms.values():
         room.complain(roomy)
-        room.share(MOST_CONVERSATIONS)
+        room.share()
     newest = {platform: builds.newest_driver(platform, catalogue.torch) for platform in ("linux-64", "win-64")}
     for host in ordered:
         plan = lab.hosts[host.name]
         if plan.hardware:
-            name_and_number(plan, host, plan.hardware)
+            name_and_number(plan, host, plan.hardware, catalogue)
             check_disk(plan, host, plan.hardware, catalogue)
             note(plan, host, plan.hardware, catalogue, newest)
     connect(lab, ordered)
@@ -120,14 +120,20 @@ def foreign(host: Host, hardware: Hardware) -> dict[int, str]:
     return found
 
 
-def name_and_number(plan: HostPlan, host: Host, hardware: Hardware) -> None:
+def name_and_number(plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalogue) -> None:
     """Names and ports of the workers, past what other programs use."""
     taken = set(fixed_ports(plan, host))
     others = foreign(host, hardware)
+
+    def inner(first: int) -> int:
+        found = next(port for port in range(first, 0, -1) if port not in taken and port not in others)
+        taken.add(found)
+        return found
+
     if "api" in plan.duties:
-        inner = next(port for port in range(INNER_PORT, 0, -1) if port not in taken and port not in others)
-        plan.api = {"host": LOOPBACK, "port": inner}
-        taken.add(inner)
+        plan.api = {"host": LOOPBACK, "port": inner(INNER_PORT)}
+    for worker in plan.workers:
+        worker.engine_port = inner(ENGINE_PORT) if catalogue.engines[worker.engine].server else 0
     port = int(host.wishes["lab_worker_port"])
     counts: dict[str, int] = {}
     for worker in plan.workers:

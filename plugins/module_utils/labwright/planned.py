@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from labwright.builds import Build, Rejected
+from labwright.catalog import FASTCHAT
 from labwright.hardware import Gpu, Hardware
 from labwright.words import Finding
 
@@ -41,7 +42,9 @@ class Worker:
     order: int = NEW  # among the host's workers in the last plan
     concurrency: int = 1  # conversations at a time
     name: str = ""
-    engine: str = "fastchat"
+    engine: str = FASTCHAT
+    engine_port: int = 0  # of an engine that is a server of its own
+    share: float = 0.0  # of each card's memory, for an engine that takes it at its start
     port: int = 0
     explain: tuple[Explained, ...] = ()
 

@@ -56,6 +56,7 @@ CHOICES: dict[str, dict[str, str]] = {
     "en": {},
     "zh": {
         "stack": "版本组合",
+        "engine": "引擎",
         "quantization": "量化",
         "concurrency": "并发",
         "sandbox": "沙箱",
@@ -179,6 +180,8 @@ def worker_json(worker: Worker, order: int, listen: str, speaker: Speaker) -> di
         "model": worker.model,
         "model_names": worker.names,
         "engine": worker.engine,
+        "engine_url": f"http://127.0.0.1:{worker.engine_port}" if worker.engine_port else "",
+        "memory_share": worker.share,
         "stack": worker.stack,
         "python_version": worker.python,
         "torch": {"version": worker.build.torch, "tag": worker.build.tag, "torchvision": worker.build.torchvision},

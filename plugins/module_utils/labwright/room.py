@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 
 from labwright import builds, memory
 from labwright.builds import Build, Choice, Question, Rejected
-from labwright.catalog import Catalogue, Stack
+from labwright.catalog import FASTCHAT, Catalogue, Engine, Stack
 from labwright.hardware import Gpu, Hardware, version
 from labwright.inventory import Wish
 from labwright.placing import Level, Placement, Slot, Want, place
@@ -34,17 +35,21 @@ class Chooser:
         self.levels: dict[tuple[Any, ...], tuple[Level, ...]] = {}
         self.windows: dict[tuple[str, str], bool] = {}
 
-    def stack(self, model: str, platform: str, waived: frozenset[str], wish: str) -> tuple[Stack | None, Explained]:
-        """The stack whose transformers the model's own code works with: the one wished for ("" for none), or one with
-        locks first, then the newest."""
-        key = (model, platform, waived, wish)
+    def stack(
+        self, model: str, platform: str, waived: frozenset[str], wish: str, engine: str
+    ) -> tuple[Stack | None, Explained]:
+        """The engine's stack whose transformers the model's own code works with: the one wished for ("" for none), or
+        one with locks first, then the newest."""
+        key = (model, platform, waived, wish, engine)
         if key not in self.stacks:
             self.stacks[key] = self._stack(*key)
         return self.stacks[key]
 
-    def _stack(self, model: str, platform: str, waived: frozenset[str], wish: str) -> tuple[Stack | None, Explained]:
-        window = str(self.catalogue.models[model]["transformers"]["window"])
-        serving = self.catalogue.serving
+    def _stack(
+        self, model: str, platform: str, waived: frozenset[str], wish: str, engine: str
+    ) -> tuple[Stack | None, Explained]:
+        window = self.window(model, engine)
+        serving = [one for one in self.catalogue.serving if one.engine == engine]
         allowed = [one for one in serving if wish in ("", one.name)]
         fits = [one for one in allowed if one.transformers in SpecifierSet(window)]
         overruled = not fits and "LW-STACK-001" in waived
@@ -66,21 +71,23 @@ class Chooser:
             known = [f"{one.name} ({one.transformers})" for one in allowed]
             reason = finding("LW-STACK-002", model=model, window=window, known=known)
             return None, Explained("stack", "-", reason, rejected)
-        reason = finding(
-            "WHY-STACK-WAIVED" if overruled else "WHY-STACK",
-            model=model,
-            window=window,
-            transformers=best.transformers,
-            python=best.python,
-        )
+        values = {"model": model, "transformers": best.transformers, "python": best.python}
+        if engine != FASTCHAT:
+            return best, Explained("engine", engine, finding("WHY-ENGINE", engine=engine, **values), rejected)
+        reason = finding("WHY-STACK-WAIVED" if overruled else "WHY-STACK", window=window, **values)
         return best, Explained("stack", best.name, reason, rejected)
+
+    def window(self, model: str, engine: str) -> str:
+        """The transformers that a model works with; any, where the engine itself says that it has the model."""
+        if self.catalogue.engines[engine].models is not None:
+            return ""
+        return str(self.catalogue.models[model]["transformers"]["window"])
 
     def outside(self, model: str, stack: Stack) -> bool:
         """Whether a stack's transformers is outside the model's window, so that only a waiver brought it."""
         key = (model, stack.name)
         if key not in self.windows:
-            window = str(self.catalogue.models[model]["transformers"]["window"])
-            self.windows[key] = stack.transformers not in SpecifierSet(window)
+            self.windows[key] = stack.transformers not in SpecifierSet(self.window(model, stack.engine))
         return self.windows[key]
 
     @staticmethod
@@ -94,21 +101,23 @@ class Chooser:
             self.choices[question] = builds.choose(question, self.catalogue.torch)
         return self.choices[question]
 
-    def level(self, wish: Wish, device: str, spread: bool) -> tuple[Level, ...]:
+    def level(self, wish: Wish, device: str, spread: bool, engine: Engine) -> tuple[Level, ...]:
         """Levels of a wish on a device, best first, with what they need."""
-        key = (wish.model, wish.quantization, wish.tokens, device, spread)
+        key = (wish.model, wish.quantization, wish.tokens, device, spread, engine.name)
         if key not in self.levels:
             entry = self.catalogue.models[wish.model]
             self.levels[key] = tuple(
                 level_of(entry, rank, kind, wish.tokens, device, spread)
                 for rank, kinds in enumerate(memory.LEVELS)
-                if (kind := next((one for one in kinds if offered(one, entry, wish, device)), ""))
+                if (kind := next((one for one in kinds if offered(one, entry, wish, device, engine)), ""))
             )
         return self.levels[key]
 
 
-def offered(kind: str, entry: Mapping[str, Any], wish: Wish, device: str) -> bool:
+def offered(kind: str, entry: Mapping[str, Any], wish: Wish, device: str, engine: Engine) -> bool:
     """Whether a quantisation can be had: FastChat computes in fp32 on the CPU, and packs to int8 on either device."""
+    if kind not in engine.quantizations:
+        return False
     if wish.quantization not in ("auto", kind):
         same = {wish.quantization, kind} <= set(memory.LEVELS[1])
         return same and kind == wish.quantization
@@ -154,11 +163,12 @@ class Room:
         self.host, self.plan, self.hardware, self.chooser = host, plan, hardware, chooser
         self.gpus = hardware.gpus if host.wishes["lab_device"] != "cpu" else ()
         self.device = "cuda" if self.gpus else "cpu"
+        self.engine = chooser.catalogue.engines[host.wishes["lab_engine"]]
         waivers = host.wishes["lab_waivers"] if host.wishes["lab_level"] == "forced" else []
         self.waivers = {one["rule"]: one["reason"] for one in waivers}
         if self.gpus:
             self.slots = [
-                Slot(memory.usable_mib(one.memory_mib, one.foreign_mib), one.compute_capability, True, one.mig)
+                Slot(memory.usable_mib(one.memory_mib, one.foreign_mib), self.kind_of_card(one), True, one.mig)
                 for one in self.gpus
             ]
         else:
@@ -168,26 +178,65 @@ class Room:
         self.offers: dict[Wish, Offer | Finding] = {}
         self.unmet: list[Offer] = []
 
+    def kind_of_card(self, gpu: Gpu) -> str:
+        """Cards of one kind can share a model; an engine that is told one share for all of them needs one size too."""
+        return f"{gpu.compute_capability} {gpu.memory_mib}" if self.engine.reserves else gpu.compute_capability
+
     def offer(self, wish: Wish) -> Offer | Finding:
         """How a wish could be had here; or why it cannot, whatever the room."""
         if wish not in self.offers:
             self.offers[wish] = self._offer(wish)
         return self.offers[wish]
 
+    def against(self, wish: Wish) -> Finding | None:
+        """Why the engine cannot serve a wish here, whatever the room."""
+        engine, values = self.engine, {"engine": self.engine.name, "model": wish.model}
+        if self.hardware.platform not in engine.platforms:
+            return finding("LW-ENGINE-003", **values, platform=self.hardware.platform, has=list(engine.platforms))
+        if self.device not in engine.devices:
+            return finding("LW-ENGINE-004", **values)
+        newest = max((gpu.compute_capability for gpu in self.gpus), key=version, default="")
+        if self.gpus and version(newest) < version(engine.capability):
+            return finding("LW-ENGINE-005", **values, least=engine.capability, found=newest)
+        if not engine.has(wish.model):
+            row = (engine.models or {}).get(wish.model, {"why": "-"})
+            known = [name for name in sorted(self.chooser.catalogue.models) if engine.has(name)]
+            return finding("LW-ENGINE-006", **values, why=row["why"].rstrip("."), known=known)
+        if wish.quantization not in ("auto", *engine.quantizations):
+            return finding("LW-ENGINE-007", **values, wish=wish.quantization, has=list(engine.quantizations))
+        if wish.gpus > 1 and self.divides(wish) % wish.gpus:
+            return finding("LW-ENGINE-008", **values, gpus=wish.gpus, divides=self.divides(wish))
+        return None
+
+    def divides(self, wish: Wish) -> int:
+        """What the number of cards must divide (0: any): the attention heads, and the width of the layers between."""
+        shape = self.chooser.catalogue.models[wish.model]["shape"]
+        heads = int(shape["hidden"]) // int(shape["head_size"])  # so in every model of the catalogue
+        return math.gcd(heads, int(shape["feed_forward"])) if self.engine.heads else 0
+
     def _offer(self, wish: Wish) -> Offer | Finding:
+        if wrong := self.against(wish):
+            return wrong
         stack, explained = self.chooser.stack(
-            wish.model, self.hardware.platform, frozenset(self.waivers), self.host.wishes["lab_stack"]
+            wish.model,
+            self.hardware.platform,
+            frozenset(self.waivers),
+            self.host.wishes["lab_stack"],
+            self.engine.name,
         )
         if stack is None:
             return explained.because
-        choices = {at: self.choice(stack, at) for at in range(len(self.slots))}
+        if self.hardware.glibc and version(self.hardware.glibc) < version(stack.glibc):
+            return finding("LW-STACK-006", stack=stack.name, least=stack.glibc, found=self.hardware.glibc)
+        choices = {at: self.choice(stack, at) for at in range(len(self.slots)) if self.able(at)}
         usable = [at for at, one in choices.items() if one.build]
         if not usable:
-            return choices[0].because
+            return next(iter(choices.values())).because
         for at, one in choices.items():
             if at not in usable and one.because not in self.plan.notes:
                 self.plan.notes.append(one.because)
-        levels = self.chooser.level(wish, self.device, self.hardware.platform == "linux-64" and len(self.slots) > 1)
+        several = self.hardware.platform == "linux-64" and len(self.slots) > 1
+        levels = self.chooser.level(wish, self.device, several, self.engine)
         if wish.gpus > 1:
             kinds = Counter(self.slots[at].kind for at in usable if not self.slots[at].mig)
             levels = tuple(one for one in levels if one.shared)
@@ -197,7 +246,11 @@ class Room:
             usable = [at for at in usable if self.gpus and self.has_bf16(at)]
         if not levels or not usable:
             return finding("LW-FIT-005", model=wish.model, wish=wish.quantization, device=self.device)
-        return Offer(wish, Want(levels, wish.gpus, frozenset(usable)), stack, explained)
+        return Offer(wish, Want(levels, wish.gpus, frozenset(usable), self.divides(wish)), stack, explained)
+
+    def able(self, at: int) -> bool:
+        """Whether the engine runs on a card."""
+        return not self.gpus or version(self.gpus[at].compute_capability) >= version(self.engine.capability)
 
     def has_bf16(self, at: int) -> bool:
         """Whether a card computes in bf16."""
@@ -250,6 +303,7 @@ class Room:
             self.copies[wish.model, at] += 1
         self.plan.workers.append(
             Worker(
+                engine=self.engine.name,
                 model=wish.model,
                 aliases=wish.aliases,
                 stack=stack.name,
@@ -314,17 +368,23 @@ class Room:
             ),
         )
 
-    def share(self, most: int) -> None:
+    def share(self) -> None:
         """How many conversations each worker holds at a time: one is in its need, more go into what is left of its
-        card, shared evenly by those on it."""
+        card, shared evenly by those on it. An engine that takes its memory at its start takes it for all of them."""
+        most, shared = self.engine.conversations, self.engine.shared
         on_card = Counter(gpu.uuid for worker in self.plan.workers for gpu in worker.gpus)
         left = {gpu.uuid: slot.free for gpu, slot in zip(self.gpus, self.slots, strict=False)}
         for worker in self.plan.workers:
             entry = self.chooser.catalogue.models[worker.model]
-            each = memory.conversation_mib(entry, worker.quantization, worker.tokens, worker.device)
+            each = memory.conversation_mib(entry, worker.quantization, worker.tokens, worker.device, shared=shared)
             free = [left[gpu.uuid] // on_card[gpu.uuid] for gpu in worker.gpus]
+            if self.engine.reserves and len(free) > 1:  # it has its cards for itself
+                free = [memory.usable_mib(gpu.memory_mib, gpu.foreign_mib) - worker.each_mib for gpu in worker.gpus]
             room = min(free) if free else self.slots[0].free // len(self.plan.workers)
             worker.concurrency = max(1, min(most, 1 + max(0, room) // max(1, each)))
+            if self.engine.reserves:
+                worker.each_mib += (worker.concurrency - 1) * each
+                worker.share = max(memory.share_of(worker.each_mib, gpu.memory_mib) for gpu in worker.gpus)
             reason = finding("WHY-CONCURRENCY", model=worker.model, each=each, room=max(0, room), most=most)
             worker.explain += (Explained("concurrency", str(worker.concurrency), reason),)
 
@@ -377,7 +437,8 @@ class Room:
         if wish.gpus > 1:
             return ""
         auto = replace(wish, quantization="auto")
-        fits = [one for one in self.chooser.level(auto, self.device, spread=False) if one.need <= room]
+        levels = self.chooser.level(auto, self.device, spread=False, engine=self.engine)
+        fits = [one for one in levels if one.need <= room]
         return f"quantization: {self.kind(auto, fits[0].rank, self.gpus)}" if fits else ""
 
     def kind(self, wish: Wish, rank: int, gpus: Sequence[Gpu]) -> str:

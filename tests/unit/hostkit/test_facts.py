@@ -322,7 +322,7 @@ def test_the_whole_answer_is_plain_data_about_this_machine(tmp_path: Path) -> No
     data = facts.run({"paths": [str(tmp_path / "new")]}, False).data
     assert json.loads(json.dumps(data)) == data
     assert set(data) == {
-        *("system", "machine", "distribution", "version", "python", "cpus", "memory_mib", "disk", "listening"),
+        *("system", "machine", "distribution", "version", "python", "glibc", "cpus", "memory_mib", "disk", "listening"),
         *("present", "systemd", "clock_skew_s", "nvidia_smi"),
     }
     assert data["cpus"] >= 1

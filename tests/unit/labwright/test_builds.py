@@ -56,8 +56,8 @@ T4, RTX_5090 = "7.5", "12.0"
         (WINDOWS, "528.34", "2.12.1+cu126", "2.11.0+cu128"),
         # CUDA 13: 580.65.06 and 580.0
         (LINUX, "580.65.05", "2.12.1+cu126", "2.11.0+cu128"),
-        (LINUX, "580.65.06", "2.12.1+cu130", "2.12.1+cu130"),
-        (LINUX, "580.65.07", "2.12.1+cu130", "2.12.1+cu130"),
+        (LINUX, "580.65.06", "2.13.0+cu130", "2.13.0+cu130"),
+        (LINUX, "580.65.07", "2.13.0+cu130", "2.13.0+cu130"),
         (WINDOWS, "579.99", "2.12.1+cu126", "2.11.0+cu128"),
         (WINDOWS, "580.0", "2.12.1+cu130", "2.12.1+cu130"),
         (WINDOWS, "580.1", "2.12.1+cu130", "2.12.1+cu130"),
@@ -81,12 +81,12 @@ def test_each_major_of_cuda_begins_exactly_at_its_driver(platform: str, driver: 
         ("GTX 1080 Ti", "6.1", "580.65.06", "compatible", "2.12.1+cu126"),
         ("RTX 5090", "12.0", "570.26", "compatible", "2.11.0+cu128"),
         ("RTX 5090", "12.0", "570.26", "strict", "2.11.0+cu128"),
-        ("RTX 5090", "12.0", "595.45.04", "compatible", "2.12.1+cu130"),
+        ("RTX 5090", "12.0", "595.45.04", "compatible", "2.13.0+cu130"),
         ("RTX 3060", "8.6", "535.104.05", "compatible", "2.12.1+cu126"),
         ("RTX 3060", "8.6", "535.104.05", "strict", "2.7.1+cu118"),
         ("RTX 4090", "8.9", "550.54.14", "strict", "2.7.1+cu118"),
         ("H100", "9.0", "525.60.13", "compatible", "2.12.1+cu126"),
-        ("B300", "10.3", "580.65.06", "compatible", "2.12.1+cu130"),
+        ("B300", "10.3", "580.65.06", "compatible", "2.13.0+cu130"),
     ],
 )
 def test_known_cards_on_known_drivers(card: str, capability: str, driver: str, level: str, expected: str) -> None:
@@ -96,7 +96,7 @@ def test_known_cards_on_known_drivers(card: str, capability: str, driver: str, l
 def test_a_v100_never_gets_a_build_that_dropped_it() -> None:
     choice = choose("580.65.06", "7.0")
     against = {row.value: row.why for row in choice.rejected}
-    assert against["2.12.1+cu130"].id == "LW-TORCH-003"
+    assert against["2.13.0+cu130"].id == "LW-TORCH-003"
     assert against["2.11.0+cu128"].id == "LW-TORCH-003"
     assert choice.build is not None
     cu13 = [one for one in admissible(ask("580.65.06", "7.0")) if one.tag.startswith("cu13")]
@@ -171,7 +171,7 @@ def test_a_build_with_a_lock_comes_before_a_newer_one() -> None:
     assert label(choose("", "")) == "2.13.0+cpu"
     locked = choose("580.65.06", T4, locked=frozenset({"2.6.0+cu126"}))
     assert label(locked) == "2.6.0+cu126"
-    assert label(choose("580.65.06", T4, locked=frozenset({"9.9.9+cu126"}))) == "2.12.1+cu130"
+    assert label(choose("580.65.06", T4, locked=frozenset({"9.9.9+cu126"}))) == "2.13.0+cu130"
 
 
 def test_cards_that_share_a_build_must_all_have_code_in_it() -> None:

@@ -22,8 +22,8 @@ PLATFORMS = ("linux-64", "win-64")
 
 def test_the_catalogue_of_this_repository() -> None:
     one = real()
-    assert {"chatglm2", "current", "web", "frontend", "agents"} == set(one.stacks)
-    assert [stack.name for stack in one.serving] == ["chatglm2", "current"], "with web no model is served"
+    assert {"chatglm2", "current", "vllm", "web", "frontend", "agents"} == set(one.stacks)
+    assert [stack.name for stack in one.serving] == ["chatglm2", "current", "vllm"], "with web no model is served"
     for platform in PLATFORMS:
         for name in ("chatglm2", "current", "web"):
             layers = one.stacks[name].layers("cpu", platform)
@@ -250,7 +250,7 @@ def test_a_card_is_known_by_the_words_that_its_name_begins_with(product: str, ex
 @pytest.fixture
 def env(tmp_path: Path) -> Path:
     """A copy of this repository's own catalogue, to be damaged."""
-    for name in ("catalog", "conda", "stacks", "agents"):
+    for name in ("catalog", "conda", "engines", "stacks", "agents"):
         shutil.copytree(ROOT / "env" / name, tmp_path / "env" / name)
     return tmp_path / "env"
 

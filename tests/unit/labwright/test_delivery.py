@@ -328,7 +328,7 @@ def test_the_real_catalogue_is_brought_without_a_bundle() -> None:
 
 def worker(quantization: str, cards: int = 1, device: str = "cuda") -> dict[str, Any]:
     gpus = [{"uuid": f"GPU-{at}", "name": "x", "index": at, "devices": [f"/dev/nvidia{at}"]} for at in range(cards)]
-    more = {"concurrency": 3, "memory_each_mib": 7000, "model": "big", "port": 21002}
+    more = {"engine": "fastchat", "concurrency": 3, "memory_each_mib": 7000, "model": "big", "port": 21002}
     return {"quantization": quantization, "device": device, "gpus": gpus, **more}
 
 

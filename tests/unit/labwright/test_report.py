@@ -252,7 +252,7 @@ def test_what_spoke_against_the_others_stands_below_the_choice() -> None:
     lines = text.splitlines()
     at = next(at for at, line in enumerate(lines) if line.startswith("  c1: torch 2.10.0+cu128: "))
     against = [line for line in lines[at + 1 :] if line.startswith("      not ")]
-    assert any(line.startswith("      not 2.12.1+cu130: ") and line.endswith(" [LW-TORCH-003]") for line in against)
+    assert any(line.startswith("      not 2.13.0+cu130: ") and line.endswith(" [LW-TORCH-003]") for line in against)
     assert any(line.startswith("      not fp16: ") and line.endswith(" [LW-FIT-003]") for line in against)
     assert not any(f"[{quiet}]" in text for quiet in report.QUIET)
 

@@ -19,6 +19,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
         [([], "non-empty"), ("a", "one of the forms"), ([{"aliases": []}], "name"), ([{"name": "a", "gpu": 1}], "gpu")],
     ),
     "lab_stack": (["", "chatglm2"], [(["chatglm2"], "type string"), (None, "type string")]),
+    "lab_engine": (["fastchat", "vllm"], [(["vllm"], "type string")]),
     "lab_device": (["auto", "cpu"], [("cuda", "one of ['auto', 'cpu']")]),
     "lab_controller_port": ([1, 65535], [(0, "at least 1"), (65536, "at most 65535"), ("21001", "type integer")]),
     "lab_worker_port": ([21002], [(-1, "at least 1"), (True, "type integer")]),
@@ -36,6 +37,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
         [["cpu"], ["cpu", "cu118", "cu130"]],
         [([], "non-empty"), ("cpu", "type array"), (["cuda"], "fits"), (["cu12"], "fits"), ([128], "type string")],
     ),
+    "lab_bundle_engines": ([[], ["vllm"]], [("vllm", "type array"), ([1], "type string")]),
     "lab_bundle_models": ([[], ["chatglm2-6b"]], [("chatglm2-6b", "type array"), ([1], "type string")]),
     "lab_mirrors": (
         [{}, {"python": "https://mirror.example.org/simple"}, {"profile": "internal", "base": "http://m:8081/r"}],
