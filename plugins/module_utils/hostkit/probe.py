@@ -37,7 +37,7 @@ WRONG_KEY = "not-a-key-of-this-lab"
 # What a failed check means where its own words say no more.
 OF_KIND = {"unit": "LW-PROBE-030", "firewall": "LW-PROBE-040", "agent": "LW-PROBE-036"}
 # Behind which of these causes another program on the port may be; all that listens nowhere, or is ours, is not.
-MAYBE_STRANGER = ("LW-PROBE-015", "LW-PROBE-017", "LW-PROBE-018", "LW-PROBE-019", "LW-PROBE-032", "LW-PROBE-033")
+MAYBE_STRANGER = ("LW-PROBE-015", "LW-PROBE-017", "LW-PROBE-018", "LW-PROBE-019", "LW-PROBE-033")
 # Words about the end of a program that do not say why it ended.
 NO_REASON = ("LW-SERVICE-003", "LW-PROBE-002")
 

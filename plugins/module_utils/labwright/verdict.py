@@ -21,7 +21,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "worker": ("host", "firewall", "controller"),  # that starts; one that runs stays
     "registration": ("worker", "controller"),
     "api": ("host", "controller"),
-    "gateway": ("host", "api"),
+    "gateway": ("host",),
     "answer": ("gateway", "api", "registration"),
     "agent": ("answer",),
 }

@@ -258,6 +258,13 @@ def test_who_has_the_port(
     expect(found, cause, words)
 
 
+def test_a_program_of_the_lab_that_failed_is_no_other_program(server: Loopback) -> None:
+    server.answers["/v1/models"] = Reply(b"Internal Server Error", 500)
+    check = {"id": "x", "kind": "models", "url": server.url, "models": []}
+    (found,) = probe.run({"checks": [check], "strict": False}, False).data["checks"]
+    expect(found, "LW-PROBE-032", "500: Internal Server Error")
+
+
 def test_a_program_on_another_host_is_not_looked_for_here() -> None:
     assert probe.holder({"url": "http://192.0.2.1:22"}) == ""
 

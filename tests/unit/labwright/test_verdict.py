@@ -132,6 +132,17 @@ def test_a_controller_that_is_down_is_said_once_and_the_rest_comes_of_it() -> No
             "ctl service.labwright-gateway",
             {"ctl service.labwright-gateway"},
         ),
+        # each of these units runs without the other
+        (
+            [("service.labwright-api", "LW-PROBE-030"), ("service.labwright-gateway", "LW-PROBE-030")],
+            "ctl service.labwright-api",
+            {"ctl service.labwright-api", "ctl service.labwright-gateway"},
+        ),
+        (
+            [("service.labwright-gateway", "LW-PROBE-030"), ("gateway.closed", "LW-PROBE-020")],
+            "ctl service.labwright-gateway",
+            {"ctl service.labwright-gateway"},
+        ),
         # a wrong key, or certificate, is one cause however often it is met, and comes of nothing
         (
             [("api.models", "LW-PROBE-014"), ("api.completion.a", "LW-PROBE-014"), ("agent.answer", "LW-PROBE-036")],
