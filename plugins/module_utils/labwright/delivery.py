@@ -303,8 +303,9 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
     names = lab["served"]
     if "controller" in duties:
         url = entry["controller_url"]
-        found.append({"id": "controller.workers", "kind": "controller", "url": url, "models": names})
-        found.append({"id": "controller.each_worker", "kind": "registered", "url": url, "count": lab["workers"]})
+        known = {"url": url, "workers": lab["worker_urls"]}
+        found.append({"id": "controller.workers", "kind": "controller", **known, "models": names})
+        found.append({"id": "controller.each_worker", "kind": "registered", **known, "count": lab["workers"]})
     if "api" in duties:
         found.append({"id": "gateway.certificate", "kind": "certificate", **entry["gateway"], "ca_file": AUTHORITY})
         url = f"https://{entry['gateway']['host']}:{entry['gateway']['port']}"

@@ -124,7 +124,7 @@ def mend(fastchat: Any) -> None:
         while True:
             wanted = {"model": model_name, "without": list(faults)}
             url = await fetch_remote(settings.controller_address + "/get_worker_address", wanted, "address")
-            if not url and faults:
+            if faults and (not url or url in faults):
                 raise next(iter(faults.values()))
             if not url:
                 models = await fetch_remote(settings.controller_address + "/list_models", None, "models")
