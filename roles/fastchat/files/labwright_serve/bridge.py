@@ -7,19 +7,38 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import logging
+import socket
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
 from labwright_serve import worker
-from labwright_serve.listening import Door, replace
+from labwright_serve.listening import Door, end, replace
 
 log = logging.getLogger("labwright_serve")
 # What /v1/completions calls as FastChat does. vLLM takes those that OpenAI does not have.
 SAME = ("prompt", "temperature", "top_p", "presence_penalty", "frequency_penalty", "stop", "stop_token_ids", "echo")
+
+
+def stay_with(url: str) -> None:
+    """End when nothing listens at the engine's address any more.
+
+    Started again, the bridge waits for the engine and registers when that answers; meanwhile nobody is sent to it.
+    """
+    place = urlsplit(url)
+    while True:
+        time.sleep(1)
+        with contextlib.suppress(OSError):  # such as a timeout: it is busy
+            try:
+                socket.create_connection((str(place.hostname), int(place.port or 80)), 5).close()
+            except ConnectionRefusedError:
+                end(f"LW-SERVE-006: the engine at {url} is gone. The log of its own service says why.")
 
 
 def make() -> Any:
@@ -50,11 +69,13 @@ def make() -> Any:
             try:
                 found: dict[str, Any] = engine("/v1/models", limit_s=5).json()["data"][0]
                 return found
-            except (RuntimeError, requests.exceptions.RequestException) as error:
+            except (RuntimeError, LookupError, requests.exceptions.RequestException) as error:
+                # Also an engine that answers and lists no model yet.
                 log.warning("Waiting for the engine: %s", worker.first_line(error))
             time.sleep(1)
 
     model = card()
+    threading.Thread(target=stay_with, args=(options.engine_url,), daemon=True).start()
 
     class Bridge(base.BaseModelWorker):
         def make_conv_template(self, conv_template: str, _: Any = None) -> Any:
