@@ -47,8 +47,8 @@ lint: develop ## Style and types, with no findings and no skips
 	$(MAKE) --no-print-directory lock-check
 	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
-unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready ## Unit tests, and those of the programs that run on hosts
-	$(BIN)/pytest tests/unit
+unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
+	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(BIN)/pytest tests/unit
 	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(BIN)/pytest agents/tests
 	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python $(BIN)/pytest tests/serve
 
@@ -67,6 +67,12 @@ roles: develop ## Roles under Molecule, on Debian 12 and 13
 
 contract: develop ## The service contract: what a service does when it crashes, hangs, is changed or removed; on Debian 12 and 13
 	$(BIN)/pytest tests/contract
+
+# The gateway's tests run the distribution's nginx, unpacked and not installed.
+$(CACHE)/nginx/.ready:
+	@mkdir -p $(@D)
+	cd $(@D) && { apt-get download -q nginx || { apt-get update -q && apt-get download -q nginx; }; } && dpkg-deb -x nginx_*.deb .
+	@touch $@
 
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e

@@ -163,7 +163,20 @@ class Lab:
         podman = str(ROOT / "tests/lab/podman")
         shown = [podman, "inspect", "-f", "{{.ImageName}}", "lw-e2e-e2e-ctl"]
         image = subprocess.run(shown, capture_output=True, text=True, check=True).stdout.strip()
-        run = [podman, "run", "--rm", "-i", "--network", "lw-e2e", "--entrypoint", "python3", image, "-", *words]
+        run = [
+            podman,
+            "run",
+            "--rm",
+            "-i",
+            "--privileged",
+            "--network",
+            "lw-e2e",
+            "--entrypoint",
+            "python3",
+            image,
+            "-",
+            *words,
+        ]
         return subprocess.run(run, input=program, capture_output=True, text=True, check=True, timeout=300).stdout
 
     def verdict(self) -> dict[str, Any]:

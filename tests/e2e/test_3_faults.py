@@ -149,9 +149,10 @@ def test_a_clock_that_jumps_makes_the_controller_forget_nobody(lab: Lab) -> None
         "FAKETIME_NO_CACHE": "1",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",
     }
-    lines = "".join(f"Environment={key}={value}\\n" for key, value in fake.items())
+    program = lab.ssh("e2e-ctl", f"sed -n s/^ExecStart=//p /etc/systemd/system/{CONTROLLER}")
+    words = " ".join(f"{key}={value}" for key, value in fake.items())
     try:
-        with drop_in(lab, CONTROLLER, f"[Service]\\n{lines}"):
+        with drop_in(lab, CONTROLLER, f"[Service]\\nExecStart=\\nExecStart=/usr/bin/env {words} {program}\\n"):
             assert lab.wait_until_it_answers()["ok"]
             with lab.asked_all_the_time() as asked:
                 for jump in ("+2h", "-1d"):

@@ -15,6 +15,7 @@ from e2e_lab import API, FOLDER, HOSTS, ROOT, SECRETS, Lab
 pytestmark = pytest.mark.usefixtures("fresh")
 
 SSH, GATEWAY = 22, 9527
+SERVICES = ("playbooks/preflight.yml", "playbooks/services.yml", "--limit", "e2e-ctl")
 HERE = Path(__file__).resolve().parent
 
 
@@ -65,10 +66,10 @@ def test_without_a_right_key_there_is_no_answer(lab: Lab, key: str | None) -> No
 
 def test_a_key_that_was_given_works_until_it_is_taken_back(lab: Lab) -> None:
     alice = {"lab_api_keys": {"alice": "alice-0123456789-abcdefghij"}}
-    assert lab.play("playbooks/services.yml", "--limit", "e2e-ctl", **alice).status == 0
+    assert lab.play(*SERVICES, **alice).status == 0
     assert lab.ask(key="alice-0123456789-abcdefghij")[0] == 200
     with lab.asked_all_the_time() as asked:
-        assert lab.play("playbooks/services.yml", "--limit", "e2e-ctl").status == 0
+        assert lab.play(*SERVICES).status == 0
     assert lab.ask(key="alice-0123456789-abcdefghij")[0] == 401
     assert asked.refused == []
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from hostkit.result import Problem
 from labwright import report
+from labwright.delivery import engine_unit
 
 PREFIX = "labwright-"
 
@@ -25,7 +26,10 @@ def units(entry: Mapping[str, Any], firewall: bool = False) -> list[str]:
     found = [f"{PREFIX}firewall"] if closed else []
     found += [f"{PREFIX}{duty}" for duty in ("controller", "api") if entry.get(duty)]
     found += [f"{PREFIX}gateway"] if entry.get("gateway") else []
-    return [*found, *(row["name"] for row in entry["workers"])]
+    for row in entry["workers"]:
+        found += [engine_unit(row["name"])] if row.get("engine_url") else []
+        found.append(row["name"])
+    return found
 
 
 def address(entry: Mapping[str, Any], worker: Mapping[str, Any]) -> str:
@@ -202,6 +206,8 @@ def restarts(written: Mapping[str, Any], host: str, wish: Mapping[str, Any]) -> 
         return []
     found = []
     for worker in entry["workers"]:
+        # An engine's end is its bridge's: that comes back with it, and registers.
+        name = engine_unit(worker["name"]) if worker.get("engine_url") else worker["name"]
         if wish["restart_model"] in ("", worker["model"]):
             found.append(
                 {
@@ -210,7 +216,7 @@ def restarts(written: Mapping[str, Any], host: str, wish: Mapping[str, Any]) -> 
                     "others": others(written, host, worker),
                     "last_too": wish["restart_even_last"],
                     "request": {
-                        "unit": f"{worker['name']}.service",
+                        "unit": f"{name}.service",
                         "controller": entry["controller_url"],
                         "worker": address(entry, worker),
                         "models": worker["model_names"],
