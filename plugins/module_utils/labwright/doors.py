@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from labwright.inventory import is_loopback
 
@@ -66,6 +67,9 @@ def services(
     for worker in one.get("workers", ()):
         place = {"host": worker.get("listen", one["address"]), "port": worker["port"]}
         found.append(("worker", place, asks_workers, [FASTCHAT]))
+        if worker.get("engine_url"):  # on the loopback address, for its bridge alone
+            inner = urlsplit(worker["engine_url"])
+            found.append(("engine", {"host": inner.hostname, "port": inner.port}, [], [FASTCHAT]))
     return found
 
 

@@ -118,6 +118,14 @@ def test_an_inner_api_on_the_network_is_nobodys_but_its_hosts() -> None:
     assert all("api" not in [one["what"] for one in rules["peers"]] for rules in found.values())
 
 
+def test_an_engine_of_its_own_is_for_its_bridge_alone() -> None:
+    plan = json.loads(json.dumps(written(lab(THREE))))
+    plan["hosts"]["w11"]["workers"][0]["engine_url"] = "http://127.0.0.1:20900"
+    rules = doors.of(plan["hosts"])["w11"]
+    assert {"what": "engine", "port": 20900, "users": ["labwright"]} in rules["here"]
+    assert 20900 not in [one["port"] for one in rules["inward"]]
+
+
 def test_hosts_outside_of_the_run_keep_their_doors() -> None:
     before = json.loads(json.dumps(written(lab(THREE))))
     assert requests(THREE, machines={"w12": None, "ctl10": None}, before=before) == requests(THREE)
