@@ -40,7 +40,7 @@ def test_status_tells_what_is_down(lab: Lab) -> None:
 
 def test_a_rolling_restart_fails_no_request(lab: Lab) -> None:
     pids = {host: lab.ssh(host, f"systemctl show -P MainPID {WORKER}") for host in ("e2e-w1", "e2e-w2")}
-    load = lab.start("playbooks/loadtest.yml", "-e", json.dumps({"load_seconds": 60, "load_clients": 4}))
+    load = lab.start("playbooks/loadtest.yml", "-e", json.dumps({"load_seconds": 100, "load_clients": 4}))
     assert load.stdout is not None
     assert any("TASK [Ask]" in line for line in load.stdout)
     assert lab.play("playbooks/restart.yml").status == 0
