@@ -135,6 +135,11 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
         have = sorted(label for one, label in stack.locked if one == platform)
         build = f"{torch['version']}+{tag}" if torch else "-"
         raise Refused(finding("LW-PLAN-005", stack=name, build=build, have=have or ["-"]))
+    for layer in layers if platform == paths.WINDOWS and tag not in ("", "cpu") else ():
+        # PyTorch's wheels on the package index are those for CUDA on Linux, and those for the CPU on Windows.
+        for pin, _sums in layer.pins:
+            if pin.startswith("torch==") and not pin.endswith(f"+{tag}"):
+                raise Refused(finding("LW-PLAN-046", stack=name, build=f"{pin}+{tag}", pin=pin))
     made = [conda_layer(host, catalogue, stack), *(pip_layer(host, catalogue, layer, tag) for layer in layers)]
     digest = hashlib.sha256("".join(layer["digest"] for layer in made).encode()).hexdigest()[:12]
     kind = f"{name}-{tag}" if tag else name

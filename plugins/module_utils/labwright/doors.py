@@ -7,8 +7,9 @@ refused. hostkit's verb ``firewall`` makes a table of nftables of them.
 On Windows nothing is open that no rule opens, and a rule knows no user: there each service that others ask gets one
 rule of Windows' own firewall, and what is on the host itself or goes out is not judged.
 
-Addresses may be names; Linux hosts resolve them, for Windows hosts the plan refuses them (LW-PLAN-043). Each pair of hosts that talk stands here once, so a fleet of
-thousands of workers costs each worker a line.
+Addresses may be names; Linux hosts resolve them, for Windows hosts the plan refuses them
+(LW-PLAN-043). Each pair of hosts that talk stands here once, so a fleet of thousands of workers costs each worker a
+line.
 """
 
 from __future__ import annotations

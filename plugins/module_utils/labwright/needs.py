@@ -83,9 +83,9 @@ def conda(hosts: Sequence[Host], catalogue: Catalogue) -> list[dict[str, Any]]:
 def indexes(
     hosts: Sequence[Host], catalogue: Catalogue, stacks: Iterable[str], tags: Collection[str]
 ) -> list[dict[str, Any]]:
-    """Every pin of the stacks' locks for the hosts' systems, those of the torch builds ``tags`` or of all: what has a tag
-    of PyTorch's index, all else of the Python index where it is set (else pip asks its own, whose address is not ours to
-    know)."""
+    """Every pin of the stacks' locks for the hosts' systems, those of the torch builds ``tags`` or of all: what has a
+    tag of PyTorch's index, all else of the Python index where it is set (else pip asks its own, whose address is not
+    ours to know)."""
     platforms = {"", *(host.platform for host in hosts)}
     python = delivery.mirror(hosts[0], catalogue, "python", "")
     wants: dict[str, list[Want]] = {"python": [], "torch": []}

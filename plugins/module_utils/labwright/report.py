@@ -61,6 +61,7 @@ CHOICES: dict[str, dict[str, str]] = {
         "quantization": "量化",
         "concurrency": "并发",
         "sandbox": "沙箱",
+        "docker": "Docker",
         "port": "端口",
         "duties": "职责",
     },
