@@ -11,7 +11,7 @@ NAME = "machine.json"
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything as text: `prefix` (Wine's), `folder` (of the target), `cache`, `base` (a Linux Conda with Python 3.11),
+    """All as text: `prefix` (Wine's), `folder` (of the target), `cache`, `base` (a Linux Conda with Python 3.11),
     `programs` (what was compiled), `gpu` (a recording of nvidia-smi, or ""), `code_page` (of text files)."""
 
     prefix: str
