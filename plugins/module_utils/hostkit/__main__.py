@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         if len(argv) == 2:
             verb, request, check = argv[0], json.loads(Path(argv[1]).read_text(encoding="utf-8")), False
         else:
-            whole = json.load(sys.stdin)
+            whole = json.loads(sys.stdin.buffer.read().decode("utf-8-sig"))  # whatever the code page
             verb, request, check = whole["verb"], whole["request"], bool(whole.get("check"))
             login.use(whole.get("logins", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
