@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.windows.machine import program, twins
+from lab.windows.machine import program, settings, twins
 from lab.windows.machine.drive import Drive
 from lab.windows.machine.settings import Settings
 
@@ -194,9 +194,8 @@ def twin(call: Call, here: Settings, drive: Drive, prefix: Path, line: program.L
 
 def nvidia_smi(call: Call, here: Settings, drive: Drive) -> Command:
     """nvidia-smi.exe: what a real one said on a real machine."""
-    if not here.gpu:
-        raise Refused("NVIDIA-SMI has failed because no recording is set for this machine", 9)
-    argv = [sys.executable, "-I", str(HERE / "gpu.py"), here.gpu, *call.words]
+    recording = (Path(here.prefix) / settings.GPU).read_text(encoding="utf-8").strip()
+    argv = [sys.executable, "-I", str(HERE / "gpu.py"), recording, *call.words]
     return Command("nvidia-smi", argv, drive.c, {"PATH": LINUX_PATH, "LANG": "C.UTF-8"})
 
 

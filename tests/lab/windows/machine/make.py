@@ -54,12 +54,12 @@ def run(argv: Sequence[str | Path], **environment: str) -> None:
     words = [str(word) for word in argv]
     if not shutil.which(words[0]):
         raise LabError(
-            "LW-LAB-061", f"{words[0]} was expected and is not there; run `apt-get install wine wine64 mingw-w64 nsis`"
+            "LW-LAB-142", f"{words[0]} was expected and is not there; run `apt-get install wine wine64 mingw-w64 nsis`"
         )
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     if done.returncode:
         last = " | ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
-        raise LabError("LW-LAB-062", f"`{' '.join(words)[:200]}` ended with status {done.returncode}: {last}")
+        raise LabError("LW-LAB-143", f"`{' '.join(words)[:200]}` ended with status {done.returncode}: {last}")
 
 
 @contextmanager
