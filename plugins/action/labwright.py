@@ -58,6 +58,7 @@ from labwright import (
     mirrors,
     needs,
     operate,
+    paths,
     plan,
     report,
     verdict,
@@ -194,7 +195,9 @@ class ActionModule(ActionBase):
                 continue
             facts = task_vars["hostvars"][host.name].get("hardware_facts")
             if "hardware_given" in host.wishes:
-                asked[host.name] = hardware.given(host.wishes["hardware_given"], host.name, catalogue.gpus)
+                asked[host.name] = hardware.given(
+                    host.wishes["hardware_given"], host.name, catalogue.gpus, host.platform
+                )
             elif facts and not limited:
                 asked[host.name] = hardware.seen(facts, catalogue.gpus)
         silent = set(task_vars["ansible_play_hosts_all"]) - set(asked)
@@ -443,7 +446,8 @@ class ActionModule(ActionBase):
         name = task_vars["inventory_hostname"]
         catalogue = catalog.load(ROOT / "env", None)
         if name == "localhost":
-            found = needs.of_bundle(self.first(task_vars), catalogue)
+            windows = bool(task_vars["groups"].get(paths.GROUP))
+            found = needs.of_bundle(self.first(task_vars), catalogue, windows)
         else:
             found = needs.of_host(self.host(name, task_vars), catalogue)
         return {"changed": False, "request": {"mirrors": found, "timeout_s": float(self._task.args["timeout_s"])}}

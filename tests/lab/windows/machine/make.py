@@ -25,7 +25,16 @@ ROOT = HERE.parents[3]
 ENV = ROOT / "env"
 SERIES = "3.11"
 COMPILER = "x86_64-w64-mingw32-gcc"
-OPTIONS = ("-O2", "-s", "-Wall", "-Wextra", "-Werror", "-Wno-unused-parameter", "-municode", "-Wl,--no-insert-timestamp")
+OPTIONS = (
+    "-O2",
+    "-s",
+    "-Wall",
+    "-Wextra",
+    "-Werror",
+    "-Wno-unused-parameter",
+    "-municode",
+    "-Wl,--no-insert-timestamp",
+)
 # By their names in env/catalog/installers.yml.
 STAND_INS = {
     "miniforge3": "miniforge.nsi",
@@ -45,12 +54,12 @@ def run(argv: Sequence[str | Path], **environment: str) -> None:
     words = [str(word) for word in argv]
     if not shutil.which(words[0]):
         raise LabError(
-            "LW-LAB-061", f"{words[0]} was expected and is not there; run `apt-get install wine wine64 mingw-w64 nsis`"
+            "LW-LAB-142", f"{words[0]} was expected and is not there; run `apt-get install wine wine64 mingw-w64 nsis`"
         )
     done = subprocess.run(words, capture_output=True, text=True, check=False, env={**os.environ, **environment})
     if done.returncode:
         last = " | ".join((done.stderr.strip() or done.stdout.strip()).splitlines()[-5:])
-        raise LabError("LW-LAB-062", f"`{' '.join(words)[:200]}` ended with status {done.returncode}: {last}")
+        raise LabError("LW-LAB-143", f"`{' '.join(words)[:200]}` ended with status {done.returncode}: {last}")
 
 
 @contextmanager
@@ -100,7 +109,7 @@ def kit(cache: Path) -> Path:
 
 
 def base(cache: Path) -> Path:
-    """A Linux Conda with Python 3.11, in which the Linux side runs conda, pip, and what stands in for Windows Python."""
+    """A Linux Conda with Python 3.11, in which run conda, pip, and what stands in for Windows Python."""
     found = kit(cache)
     installer = found / json.loads((found / "kit.json").read_text(encoding="utf-8"))["installer"]["path"]
     digest = hashlib.sha256(installer.read_bytes()).hexdigest()[:16]
@@ -137,7 +146,11 @@ def installers(cache: Path) -> tuple[Path, dict[str, str]]:
             run(["makensis", "-V2", "-WX", *words, HERE / "installers" / script], SOURCE_DATE_EPOCH="1700000000")
 
     sources = sorted((HERE / "installers").iterdir())
-    inputs = [*sources, given / "shim.exe", json.dumps([files, *(str(rows[one]["version"]) for one in STAND_INS)])]
+    inputs: list[Path | str] = [
+        *sources,
+        given / "shim.exe",
+        json.dumps([files, *(str(rows[one]["version"]) for one in STAND_INS)]),
+    ]
     return kept(cache, "installers", inputs, fill), files
 
 
@@ -174,7 +187,11 @@ def folder(cache: Path) -> Path:
         }
         (target / "windows.json").write_text(json.dumps(says, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
-    inputs = [found / name for name in files.values()] + [given / "shim.exe", linux / "kit.json", HERE / "make_package.py"]
+    inputs = [found / name for name in files.values()] + [
+        given / "shim.exe",
+        linux / "kit.json",
+        HERE / "make_package.py",
+    ]
     return kept(cache, "bundle-part", inputs, fill)
 
 

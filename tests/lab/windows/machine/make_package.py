@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[4] / "env"))
 
-from kit.conda_archive import Recipe, repodata, write_conda  # noqa: E402
-from kit.files import write_whole  # noqa: E402
-from kit.make_kit import compressor  # noqa: E402
+from kit.conda_archive import Recipe, repodata, write_conda
+from kit.files import write_whole
+from kit.make_kit import compressor
 
 
 def main() -> None:
@@ -29,6 +29,8 @@ def main() -> None:
             (root / name).chmod(0o755)
         (root / "Lib/site-packages").mkdir(parents=True)
         shutil.copyfile(request["note"], root / "Lib/site-packages/README.txt")
+        (root / "Scripts").mkdir()
+        shutil.copyfile(request["note"], root / "Scripts/README.txt")  # a folder of its own is nothing to conda
         recipe = Recipe("python", request["version"], "0_stand_in", platform="win-64")
         path, record = write_conda(channel, root, recipe, compressor())
     write_whole(channel / "win-64/repodata.json", repodata("win-64", {path: record}))

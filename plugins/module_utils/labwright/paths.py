@@ -1,0 +1,69 @@
+"""Where things lie on a host, written as the host's own system writes it: Windows' installers and NSSM read no slashes.
+
+Pure: no host is asked, so a plan for a room of both systems is made on any control node.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath, PurePosixPath, PureWindowsPath
+
+LINUX, WINDOWS = "linux-64", "win-64"  # platforms, as locks and installers name them
+GROUP = "windows"  # the inventory's group of Windows hosts
+
+
+@dataclass(frozen=True)
+class System:
+    """One operating system: how the roles call it, how it writes a path, and where programs put what."""
+
+    name: str
+    flavour: type[PurePath]
+    etc: str  # configuration of the lab
+    folders: tuple[str, ...]  # of ours, wherever the inventory puts the rest; each before the one that it is in
+    python_in: tuple[str, ...]  # an environment's interpreter, below its prefix
+    conda_in: tuple[str, ...]  # Conda's program, below its base
+    unit: str  # what follows a service's name where the system is asked for it
+
+    def join(self, *parts: str) -> str:
+        """One path out of its parts."""
+        return str(self.flavour(*parts))
+
+    def python(self, prefix: str) -> str:
+        """The interpreter of an environment."""
+        return self.join(prefix, *self.python_in)
+
+    def conda(self, base: str) -> str:
+        """The program conda of a base."""
+        return self.join(base, *self.conda_in)
+
+    def whole(self, path: str) -> bool:
+        """Whether a path is this system's own and complete."""
+        return self.flavour(path).is_absolute()
+
+
+HOME = "C:\\ProgramData\\labwright"
+SYSTEMS = {
+    LINUX: System(
+        name="linux",
+        flavour=PurePosixPath,
+        etc="/etc/labwright",
+        folders=("/etc/labwright",),
+        python_in=("bin", "python"),
+        conda_in=("bin", "conda"),
+        unit=".service",
+    ),
+    WINDOWS: System(
+        name="windows",
+        flavour=PureWindowsPath,
+        etc=f"{HOME}\\etc",
+        folders=(f"{HOME}\\store", f"{HOME}\\etc", f"{HOME}\\logs", HOME),
+        python_in=("python.exe",),
+        conda_in=("Scripts", "conda.exe"),
+        unit="",
+    ),
+}
+
+
+def of(platform: str) -> System:
+    """The system of a platform; Linux where none is known, as for a host that nobody asked."""
+    return SYSTEMS[platform or LINUX]
