@@ -61,7 +61,8 @@ class Target:
 
     def boot(self) -> None:
         """Start the machine, and then its WinRM."""
-        helper = programs.start(self.folder, self.wine.prefix)
+        gpu = self.told["gpu"]
+        helper = programs.start(self.folder, self.wine.prefix, recording=Path(gpu) if gpu else None)
         self.wine.boot()
         booted = time.time()
         self.powershell.rebooted(self.described(booted, (helper,)))
