@@ -16,7 +16,7 @@ from ..prerequisites import Need
 
 NEEDS = (
     Need("wine", "wine"),
-    Need("wine64", "wine64"),
+    Need("/usr/lib/wine/wine64", "wine64", "file"),
     Need("wineserver", "wine"),
     Need("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
     Need("makensis", "nsis"),

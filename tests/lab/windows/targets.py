@@ -171,7 +171,7 @@ def up(
         about["own_address"] = take_address(address) or about["own_address"]
         if not folder.exists():
             make(settings, folder, about)
-        programs.gpu(folder / "prefix", gpu)
+
         start(folder)
         return {"changed": True, **told(folder)}
 

@@ -168,7 +168,10 @@ class Wine:
         Without ``-p`` every idle moment would be a reboot.
         """
         self.server("-p")
-        self.wine("cmd", "/c", "exit")
+        # The machine's first program starts those that stay, and they would hold its pipes open.
+        nothing = subprocess.DEVNULL
+        words = ["wine", "cmd", "/c", "exit"]
+        subprocess.run(words, env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False)
 
     def halt(self) -> None:
         """Switch the machine off, as a power cut does."""
@@ -177,7 +180,11 @@ class Wine:
 
     def server(self, option: str) -> None:
         """Call wineserver."""
-        subprocess.run(["wineserver", option], env=self.environment(), capture_output=True, cwd="/", check=False)
+        # No pipes: the server that stays would hold them open.
+        nothing = subprocess.DEVNULL
+        subprocess.run(
+            ["wineserver", option], env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False
+        )
 
 
 def compile_hand(target: Path) -> None:
@@ -207,7 +214,7 @@ def make_pristine(wine: Wine) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(hand, place)
     (system / "temp").mkdir(exist_ok=True)
-    wine.server("-p")
+    wine.boot()
     key = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
     for name in ("CurrentBuild", "CurrentBuildNumber"):
         wine.hand("registry", "write", key, name, "1", (BUILD + "\0").encode("utf-16-le").hex())
