@@ -47,7 +47,7 @@ def stored(store: Path, file: dict[str, Any]) -> Path:
 
 
 def fetch(store: Path, file: dict[str, Any]) -> Path:
-    """Bring ``file`` into the store; its path. It is url, sha256, at will size, member, ``more`` addresses of the same."""
+    """Bring ``file`` (url, sha256; at will size, member, ``more`` addresses of the same) into the store; its path."""
     target = stored(store, file)
     if target.is_file() and sha256_of(target) == file["sha256"]:
         return target

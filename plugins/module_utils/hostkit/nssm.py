@@ -1,9 +1,9 @@
 """NSSM as the backend of the verb ``service`` on Windows: a definition, what the registry has, what nssm.exe is told.
 
 Request: ``name``, ``state``; ``nssm`` (the program), ``etc`` and ``logs`` (folders; each service has its own in both);
-``definition``: ``argv``, ``directory``, ``environment``, ``description``, ``after`` (services), ``stop`` and ``stopped``
-(argv), ``stop_wait_s``, ``writable`` (folders), ``python`` and ``hostkit`` (what runs the verb ``pace`` before each
-start); ``files`` (name → text), ``config``, ``generation``, ``log_max``.
+``definition``: ``argv``, ``directory``, ``environment``, ``description``, ``after`` (services), ``stop`` and
+``stopped`` (argv), ``stop_wait_s``, ``writable`` (folders), ``python`` and ``hostkit`` (what runs the verb ``pace``
+before each start); ``files`` (name → text), ``config``, ``generation``, ``log_max``.
 
 What differs is found by the registry, not by `nssm get`, whose words depend on the code page. NSSM starts a program that
 ends again and again later and later, and would do so for ever; the verb ``pace``, which it runs before each start, gives
@@ -12,6 +12,7 @@ it up. The service runs as its virtual account (``NT SERVICE\\NAME``), which has
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -342,10 +343,8 @@ def stop(request: dict[str, Any]) -> None:
         return
     one = request.get("definition") or {}
     if one.get("stop") and now == "SERVICE_RUNNING":  # here, for NSSM gives its event no more than 20 s
-        try:
+        with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # its failure is not the service's
             subprocess.run(one["stop"], capture_output=True, check=False, timeout=float(one["stop_wait_s"]))
-        except (OSError, subprocess.TimeoutExpired):
-            pass  # its failure is not the service's
     deadline = time.monotonic() + 2 * PATIENCE_S
     while (now := state(request)) not in ("", "SERVICE_STOPPED"):
         if time.monotonic() > deadline:

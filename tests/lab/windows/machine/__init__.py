@@ -36,6 +36,7 @@ def start(folder: Path, prefix: Path, *, code_page: str = "cp1252") -> int:
     )
     here.write()
     shutil.copyfile(made / "reach.exe", here.drive_c / "windows/labwright-reach.exe")
+    shutil.copyfile(made / "shim.exe", here.drive_c / "windows/system32/icacls.exe")
     with (folder / "machine.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "serve.py"), str(folder.resolve())],
