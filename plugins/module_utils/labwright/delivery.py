@@ -37,7 +37,8 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
     for worker in entry["workers"]:
         request = environment(host, catalogue, worker["stack"], worker["torch"])
         serving += [request] if request not in serving else []
-        workers.append({**worker, "python": host.system.python(request["prefix"])} | served(host, worker, catalogue))
+        row = {**worker, "python": host.system.python(request["prefix"])} | served(host, worker, catalogue)
+        workers.append({**row, "environment": {**host.system.environment(request["prefix"]), **row["environment"]}})
     frontend: dict[str, Any] = {}
     # An engine that is a server of its own is spoken to by a bridge, which needs FastChat and no model.
     if {"controller", "api"} & set(entry["duties"]) or any(worker["engine_url"] for worker in entry["workers"]):
@@ -65,6 +66,8 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
         "frontend": host.system.python(frontend["prefix"]) if frontend else "",
+        "frontend_environment": host.system.environment(frontend["prefix"]) if frontend else {},
+        "agents_environment": host.system.environment(agents["prefix"]) if agents else {},
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
         "checks": asked,
@@ -379,8 +382,8 @@ def agent(host: Host, prefix: str) -> dict[str, Any]:
     config = ["--config", join(etc, "agents", "OAI_CONFIG_LIST")]
     work = ["--work-dir", host.below("lab_root", "work")]
     environment = {
+        **host.system.environment(prefix),
         "PYTHONPATH": host.below("lab_root", "agents"),
-        "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "AUTOGEN_USE_DOCKER": "False",
         "SSL_CERT_FILE": join(etc, *AUTHORITY),
@@ -422,6 +425,8 @@ def leftovers(host: Host) -> dict[str, Any]:
         "firewall": doors.absent(host.platform),
         "workers": [],
         "frontend": "",
+        "frontend_environment": {},
+        "agents_environment": {},
         "packages": {},
         "folders": folders(host),
     }

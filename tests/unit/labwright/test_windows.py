@@ -122,7 +122,13 @@ def test_a_windows_worker_is_brought_everything_for_windows() -> None:
     assert worker["python"] == request["prefix"] + "\\python.exe"
     assert worker["model_path"] == found["models"][0]["path"] == f"C:\\labwright\\models\\{SMALL}"
     assert worker["devices"] == worker["gpus"][0]["devices"] == []
-    assert worker["environment"] == {"CUDA_VISIBLE_DEVICES": worker["gpus"][0]["uuid"]}
+    prefix = request["prefix"]
+    assert worker["environment"] == {
+        "CUDA_VISIBLE_DEVICES": worker["gpus"][0]["uuid"],
+        "PYTHONUTF8": "1",
+        "PATH": f"{prefix};{prefix}\\Library\\mingw-w64\\bin;{prefix}\\Library\\usr\\bin;{prefix}\\Library\\bin;"
+        f"{prefix}\\Scripts;C:\\Windows\\System32;C:\\Windows;C:\\Windows\\System32\\Wbem",
+    }
     assert worker["url"] == "http://192.0.2.21:21002"
 
 
@@ -135,7 +141,7 @@ def test_no_path_of_linux_reaches_a_windows_host_and_none_of_windows_a_linux_hos
 def test_a_worker_on_the_cpu_gets_the_build_for_it() -> None:
     found = read(machine_=CPU)
     assert found["whole"][0]["link"] == "C:\\labwright\\envs\\current-cpu"
-    assert found["workers"][0]["environment"] == {}
+    assert set(found["workers"][0]["environment"]) == {"PATH", "PYTHONUTF8"}
 
 
 def test_conda_comes_first_and_its_installer_and_the_others_are_the_ones_for_windows() -> None:
@@ -162,6 +168,7 @@ def test_nssm_is_one_file_of_an_archive_and_known_by_its_own_sum() -> None:
 def test_a_linux_host_needs_none_of_it() -> None:
     found = read(CONTROL, machine())
     assert (found["system"], found["installers"], found["tools"], found["docker"]) == ("linux", {}, [], True)
+    assert found["frontend_environment"] == found["agents_environment"] == {}
     assert found["conda"]["first"] is False
 
 
@@ -185,6 +192,7 @@ def test_a_controller_on_windows_runs_from_the_frontend_and_is_a_service_without
     found = read(control, CPU, [control, other])
     assert re.fullmatch(r"C:\\labwright\\envs\\frontend-[0-9a-f]{12}\\python\.exe", found["frontend"])
     assert "vc_redist" not in found["installers"]
+    assert found["frontend_environment"]["PATH"].startswith(found["frontend"].removesuffix("\\python.exe") + ";")
     unit = next(check for check in found["checks"] if check["kind"] == "unit")
     assert unit == {
         "id": "service.labwright-controller",
