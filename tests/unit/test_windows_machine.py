@@ -106,8 +106,8 @@ def test_variables_of_windows_alone_stay_there(drive: Drive) -> None:
         "PYTHONPATH": r"C:\labwright\lib;C:\labwright\agents", "PIP_CONFIG_FILE": "nul", "OMP_NUM_THREADS": "2",
     }  # fmt: skip
     assert commands.linux_variables(found, drive) == {
-        "PATH": commands.LINUX_PATH, "LANG": "C.UTF-8", "HOME": f"{drive.c}/labwright", "TMPDIR": f"{drive.c}/labwright",
-        "PYTHONPATH": f"{drive.c}/labwright/lib:{drive.c}/labwright/agents", "PIP_CONFIG_FILE": "/dev/null",
+        "PATH": commands.LINUX_PATH, "LANG": "C.UTF-8", "HOME": f"{drive.c}/labwright",
+        "TMPDIR": f"{drive.c}/labwright", "PYTHONPATH": f"{drive.c}/labwright/lib:{drive.c}/labwright/agents", "PIP_CONFIG_FILE": "/dev/null",
         "OMP_NUM_THREADS": "2",
     }  # fmt: skip
 
@@ -119,7 +119,7 @@ def test_each_program_runs_as_what_it_stands_for(drive: Drive, here: settings.Se
     assert (conda.variables["CONDA_SUBDIR"], conda.variables["CONDA_ROOT"]) == ("win-64", f"{drive.c}/labwright/conda")
     pip = commands.command(call(r"C:\labwright\conda\python.exe", "-m", "pip", "list"), here)
     assert pip.argv[-4:] == [drive.c, f"{drive.c}/labwright/conda", r"C:\labwright\conda", "list"]
-    python = commands.command(call(r"C:\labwright\conda\python.exe", "-c", "print(1)", SECRET="s3cret"), here)
+    python = commands.command(call(r"C:\labwright\conda\python.exe", "-c", "print(1)", TOPIC="s3cret"), here)
     assert python.kind == "windows python"
     assert "s3cret" not in json.dumps([python.argv, python.variables])
     python.close()
