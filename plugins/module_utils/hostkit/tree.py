@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from hostkit import place
 from hostkit.result import Problem, Result
 
 
@@ -26,7 +27,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
     if request.get("state", "present") == "absent":
         there = folder.exists()
         if there and not check:
-            shutil.rmtree(folder)
+            place.discard(folder)
         return Result(changed=there, before=f"{folder}\n" if there else "")
     wanted = {str(name): str(text) for name, text in request["files"].items()}
     before = present(folder)
@@ -44,7 +45,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
         validate(folder, wanted, request, secret)
     if result.changed and not check:
         for name in stale:
-            (folder / name).unlink()
+            place.discard(folder / name)
         for name in fresh:
             write(folder / name, wanted[name], request)
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +105,7 @@ def write(path: Path, text: str, request: dict[str, Any]) -> None:
     part.touch(mode=0o600)
     part.write_bytes(text.encode("utf-8"))
     permit(part, request)
-    part.replace(path)
+    place.put(part, path)
 
 
 def mode_of(path: Path, request: dict[str, Any]) -> int:

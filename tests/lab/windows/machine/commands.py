@@ -9,19 +9,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lab.windows.machine import program, twins
+from lab.windows.machine import program, settings, twins
 from lab.windows.machine.drive import Drive
 from lab.windows.machine.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 # Variables of Windows that mean nothing to a Linux program, or something else.
-WINDOWS_ONLY = frozenset(
-    """ALLUSERSPROFILE APPDATA COMMONPROGRAMFILES COMMONPROGRAMFILES(X86) COMMONPROGRAMW6432 COMPUTERNAME COMSPEC
-    DRIVERDATA HOMEDRIVE HOMEPATH LOCALAPPDATA LOGONSERVER NUMBER_OF_PROCESSORS OS PATH PATHEXT PROCESSOR_ARCHITECTURE
-    PROCESSOR_IDENTIFIER PROCESSOR_LEVEL PROCESSOR_REVISION PROGRAMDATA PROGRAMFILES PROGRAMFILES(X86) PROGRAMW6432
-    PROMPT PSMODULEPATH PUBLIC SESSIONNAME SYSTEMDRIVE SYSTEMROOT TEMP TMP USERDOMAIN USERNAME USERPROFILE WINDIR
-    HOME PYTHONHOME""".split()
-)
+WINDOWS_ONLY = frozenset([
+    "ALLUSERSPROFILE", "APPDATA", "COMMONPROGRAMFILES", "COMMONPROGRAMFILES(X86)", "COMMONPROGRAMW6432",
+    "COMPUTERNAME", "COMSPEC", "DRIVERDATA", "HOME", "HOMEDRIVE", "HOMEPATH", "LOCALAPPDATA", "LOGONSERVER",
+    "NUMBER_OF_PROCESSORS", "OS", "PATH", "PATHEXT", "PROCESSOR_ARCHITECTURE", "PROCESSOR_IDENTIFIER",
+    "PROCESSOR_LEVEL", "PROCESSOR_REVISION", "PROGRAMDATA", "PROGRAMFILES", "PROGRAMFILES(X86)", "PROGRAMW6432",
+    "PROMPT", "PSMODULEPATH", "PUBLIC", "PYTHONHOME", "SESSIONNAME", "SYSTEMDRIVE", "SYSTEMROOT", "TEMP", "TMP",
+    "USERDOMAIN", "USERNAME", "USERPROFILE", "WINDIR",
+])  # fmt: skip
 LINUX_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -70,7 +71,7 @@ def command(call: Call, here: Settings) -> Command:
     """The command for a call; Refused where there is none."""
     known: dict[str, Callable[[Call, Settings, Drive], Command]] = {
         "python": python, "pythonw": python, "conda": conda, "pip": pip, "nvidia-smi": nvidia_smi, "git": git,
-        "docker": docker,
+        "docker": docker, "icacls": icacls,
     }  # fmt: skip
     if call.name not in known:
         raise Refused(f"{call.name}.exe: nothing stands in for it on the Linux side")
@@ -193,9 +194,8 @@ def twin(call: Call, here: Settings, drive: Drive, prefix: Path, line: program.L
 
 def nvidia_smi(call: Call, here: Settings, drive: Drive) -> Command:
     """nvidia-smi.exe: what a real one said on a real machine."""
-    if not here.gpu:
-        raise Refused("NVIDIA-SMI has failed because no recording is set for this machine", 9)
-    argv = [sys.executable, "-I", str(HERE / "gpu.py"), here.gpu, *call.words]
+    recording = (Path(here.prefix) / settings.GPU).read_text(encoding="utf-8").strip()
+    argv = [sys.executable, "-I", str(HERE / "nvidia_smi.py"), recording, *call.words]
     return Command("nvidia-smi", argv, drive.c, {"PATH": LINUX_PATH, "LANG": "C.UTF-8"})
 
 
@@ -209,10 +209,14 @@ def docker(call: Call, here: Settings, drive: Drive) -> Command:
     return says(call, ["--version"], "Docker version 28.5.1, build e180ab8", drive)
 
 
+def icacls(call: Call, here: Settings, drive: Drive) -> Command:
+    """icacls.exe, which Wine has not got (icacls.py)."""
+    argv = [sys.executable, "-I", str(HERE / "icacls.py"), f"{here.folder}/rights.json", drive.c, *call.words]
+    return Command("icacls", argv, drive.c, {"PATH": LINUX_PATH, "LANG": "C.UTF-8"})
+
+
 def says(call: Call, words: Sequence[str], sentence: str, drive: Drive) -> Command:
     """A program that answers one question."""
     if list(call.words) != list(words):
         raise Refused(f"{call.name}.exe: what stands in for it knows {' '.join(words)} only")
     return Command(call.name, ["/bin/echo", sentence], drive.c, {"PATH": LINUX_PATH})
-
-

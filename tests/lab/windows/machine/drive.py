@@ -63,7 +63,9 @@ class Drive:
                 continue
             name = part.rstrip(". ") or part
             if FORBIDDEN.search(name):
-                raise failure(errno.EINVAL, "The filename, directory name, or volume label syntax is incorrect", 123, rest)
+                raise failure(
+                    errno.EINVAL, "The filename, directory name, or volume label syntax is incorrect", 123, rest
+                )
             there = posixpath.join(here, name)
             if not there_is(there):
                 try:

@@ -9,14 +9,12 @@ import subprocess
 import time
 from collections.abc import Mapping
 
-
 # Bound here, before what stands in for Windows Python puts others in their places.
 from posix import getpid, listdir, readlink, stat
 from posix import open as os_open
 from stat import S_IFMT, S_IFREG
 from types import ModuleType
 from typing import Any
-
 
 _Popen = subprocess.Popen
 _environ = dict(os.environ)
@@ -31,6 +29,11 @@ def kind_of(path: str) -> int:
         return S_IFMT(stat(path).st_mode)
     except OSError:
         return 0
+
+
+def forget() -> None:
+    """Something was opened or closed: the next look is a fresh one."""
+    _known.clear()
 
 
 def held(drive_c: str) -> dict[str, str]:
@@ -70,7 +73,11 @@ def which(machine: Any, command: str, mode: int = 0, path: str | None = None) ->
     """shutil.which, and how CreateProcess finds a program: an .exe in these folders, in this order."""
     name = command if "." in command.replace("/", "\\").rpartition("\\")[2] else f"{command}.exe"
     if "\\" in name or "/" in name:
-        return command if name == command and kind_of(machine.linux(name)) == S_IFREG else (name if kind_of(machine.linux(name)) == S_IFREG else None)
+        return (
+            command
+            if name == command and kind_of(machine.linux(name)) == S_IFREG
+            else (name if kind_of(machine.linux(name)) == S_IFREG else None)
+        )
     variables = machine.request["environment"]
     own = machine.request["exe"].rpartition("\\")[0]
     folders = [own, machine.folder, r"C:\windows\system32", r"C:\windows"] if path is None else []
@@ -111,7 +118,7 @@ def split(line: str) -> list[str]:
 
 
 def popen(machine: Any) -> type[subprocess.Popen[Any]]:
-    """subprocess.Popen whose programs run in Wine, with the command line, folder and variables that Windows would give."""
+    """subprocess.Popen whose programs run in Wine, with command line, folder and variables as Windows would give."""
 
     class Popen(_Popen[Any]):
         def __init__(self, args: Any, *rest: Any, **options: Any) -> None:
@@ -161,7 +168,7 @@ def popen(machine: Any) -> type[subprocess.Popen[Any]]:
             return reach("run", machine.drive.windows(path))
 
         def kill(self) -> None:
-            self.send_signal(9)  # type: ignore[arg-type]
+            self.send_signal(9)
 
         def terminate(self) -> None:
             self.kill()
@@ -181,7 +188,7 @@ def after_first(line: str) -> str:
     """A command line without its first word."""
     if line.startswith('"'):
         return line[1:].partition('"')[2]
-    head, space, tail = line.partition(" ")
+    _, space, tail = line.partition(" ")
     return space + tail
 
 
@@ -212,7 +219,12 @@ class as_linux:  # noqa: N801
 def junction(machine: Any, words: list[str]) -> list[str] | None:
     """`cmd /c mklink /J LINK TARGET`, which Wine's cmd does not know: done here; what it would say and end with."""
     lower = [one.lower() for one in words]
-    if len(words) != 6 or lower[0].rpartition("\\")[2] not in ("cmd", "cmd.exe") or lower[1] != "/c" or lower[2:4] != ["mklink", "/j"]:
+    if (
+        len(words) != 6
+        or lower[0].rpartition("\\")[2] not in ("cmd", "cmd.exe")
+        or lower[1] != "/c"
+        or lower[2:4] != ["mklink", "/j"]
+    ):
         return None
     link, target = words[4:6]
     try:
@@ -238,4 +250,3 @@ def msvcrt(machine: Any) -> ModuleType:
     found.setmode = lambda number, flags: 0  # type: ignore[attr-defined]
     found.get_osfhandle = lambda number: number  # type: ignore[attr-defined]
     return found
-

@@ -12,7 +12,7 @@ WITH_VALUE = ("X", "W")
 
 
 class Line(NamedTuple):
-    """A command line taken apart: letters of the options, values of -X and -W, the kind of program, it and its words."""
+    """A command line taken apart: letters of options, values of -X and -W, the kind of program, it and its words."""
 
     flags: tuple[str, ...]
     values: tuple[str, ...]

@@ -6,7 +6,7 @@ import subprocess
 from types import ModuleType
 from typing import Any
 
-import in_wine
+from lab.windows.machine import in_wine
 
 _Popen, _PIPE = subprocess.Popen, subprocess.PIPE
 ROOTS = {
@@ -15,7 +15,15 @@ ROOTS = {
     "HKEY_LOCAL_MACHINE": 0x80000002,
     "HKEY_USERS": 0x80000003,
 }
-KINDS = {"REG_NONE": 0, "REG_SZ": 1, "REG_EXPAND_SZ": 2, "REG_BINARY": 3, "REG_DWORD": 4, "REG_MULTI_SZ": 7, "REG_QWORD": 11}
+KINDS = {
+    "REG_NONE": 0,
+    "REG_SZ": 1,
+    "REG_EXPAND_SZ": 2,
+    "REG_BINARY": 3,
+    "REG_DWORD": 4,
+    "REG_MULTI_SZ": 7,
+    "REG_QWORD": 11,
+}
 RIGHTS = {
     "KEY_READ": 0x20019, "KEY_WRITE": 0x20006, "KEY_ALL_ACCESS": 0xF003F, "KEY_QUERY_VALUE": 1, "KEY_SET_VALUE": 2,
     "KEY_CREATE_SUB_KEY": 4, "KEY_ENUMERATE_SUB_KEYS": 8, "KEY_WOW64_64KEY": 0x100, "KEY_WOW64_32KEY": 0x200,

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, unquote
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from drive import Drive  # noqa: E402
+from lab.windows.machine.drive import Drive
 
 
 class Back:
@@ -75,7 +75,7 @@ def main() -> int:
         if word == "--file":
             words[index + 1] = explicit(words[index + 1], drive)
     sys.argv = ["conda", *words]
-    sys.stdout, sys.stderr = Back(sys.stdout, drive_c), Back(sys.stderr, drive_c)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = Back(sys.stdout, drive_c), Back(sys.stderr, drive_c)
     windows_places()
     from conda.cli import main as run  # type: ignore[import-not-found, unused-ignore]
 

@@ -1,8 +1,8 @@
 """The Linux side of a Wine machine: runs what its python.exe, conda.exe and others stand for (see shim.c).
 
-`serve.py FOLDER` reads FOLDER/machine.json, listens on the loopback, and leaves port and token on drive C:. Only a program
-that knows the token is served. What runs for a Windows process ends with it: terminated there, the whole process group
-is killed here. Everything that runs is noted in FOLDER/machine.jsonl, without standard input.
+`serve.py FOLDER` reads FOLDER/machine.json, listens on the loopback, and leaves port and token on drive C:. Only a
+program that knows the token is served. What runs for a Windows process ends with it: terminated there, its
+process group is killed here. Everything that runs is noted in FOLDER/machine.jsonl, without standard input.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from lab.windows.machine import commands, settings  # noqa: E402
-from lab.windows.machine.commands import Call, Command  # noqa: E402
+from lab.windows.machine import commands, settings
+from lab.windows.machine.commands import Call, Command
 
 LONGEST = 1 << 26  # of one message
 FROM_A_SIGNAL = {signal.SIGINT: 0xC000013A, signal.SIGTERM: 0xC000013A, signal.SIGSEGV: 0xC0000005}
@@ -243,7 +243,11 @@ def main() -> int:
     """`serve.py FOLDER`."""
     folder = Path(sys.argv[1])
     here = settings.read(folder)
-    asyncio.run(serve(here, lambda: (folder / "machine.pid").write_text(f"{os.getpid()}\n") and None))
+
+    def ready() -> None:
+        (folder / "machine.pid").write_text(f"{os.getpid()}\n")
+
+    asyncio.run(serve(here, ready))
     return 0
 
 

@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 NAME = "machine.json"
+GPU = "nvidia-smi-recording"  # beside drive_c: the path of a recording
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything as text: `prefix` (Wine's), `folder` (of the target), `cache`, `base` (a Linux Conda with Python 3.11),
-    `programs` (what was compiled), `gpu` (a recording of nvidia-smi, or ""), `code_page` (of text files)."""
+    """All as text: `prefix` (Wine's), `folder` (of the target), `cache`, `base` (a Linux Conda with Python 3.11),
+    `programs` (what was compiled), `code_page` (of text files)."""
 
     prefix: str
     folder: str
     cache: str
     base: str
     programs: str
-    gpu: str = ""
     code_page: str = "cp1252"
 
     @property

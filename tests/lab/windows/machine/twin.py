@@ -1,7 +1,7 @@
 """Run a program of a Windows environment in its Linux twin: `python twin.py FD`.
 
-What the Windows environment lacks cannot be imported. Labwright's own modules (labwright_*) see sys.platform "win32", and
-none of the modules that Windows Python has not got.
+What the Windows environment lacks cannot be imported. Labwright's own modules (labwright_*) see sys.platform "win32",
+and none of the modules that Windows Python has not got.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parent)
+sys.path[0] = str(Path(__file__).resolve().parents[3])
 
-import program  # noqa: E402
+from lab.windows.machine import program  # noqa: E402
 
 GONE = ("pwd", "grp", "fcntl", "resource", "termios", "syslog")
 OWN = "labwright_"
@@ -85,7 +85,7 @@ def pretend() -> None:
     real, shown = builtins.__import__, WindowsSys("sys")
 
     def imported(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> Any:  # noqa: A002
-        if globals and str(globals.get("__name__", "")).startswith(OWN) or _own_main(globals):
+        if (globals and str(globals.get("__name__", "")).startswith(OWN)) or _own_main(globals):
             if name in GONE:
                 raise ModuleNotFoundError(f"No module named {name!r} (Windows Python has none)")
             if name == "sys":

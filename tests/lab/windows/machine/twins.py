@@ -1,7 +1,7 @@
 """Linux twins of the machine's environments: what a Windows environment's programs run in, for want of Windows Python.
 
-A twin is made from the Linux locks of the same stack, a layer when pip installs that layer into the Windows prefix. Twins
-lie in the cache and are shared by all targets. What the Windows prefix lacks cannot be imported in the twin (twin.py).
+A twin is made from the Linux locks of the same stack, a layer when pip installs that layer into the Windows prefix.
+Twins lie in the cache and are shared by all targets. What the Windows prefix lacks cannot be imported there (twin.py).
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ class NoTwin(Exception):
 
 
 @cache
-def known() -> dict[str, Path]:
-    """Every Windows lock by its digest."""
+def known() -> dict[str, list[Path]]:
+    """Every Windows lock by its digest; stacks may have one in common."""
     sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ENV)]
     from labwright.catalog import Layer
 
-    paths = [*ENV.glob("stacks/*/*-win-64.txt"), *ENV.glob("agents/*-win-64.txt")]
-    return {Layer("", path.read_text(encoding="utf-8")).digest: path for path in sorted(paths)}
+    found: dict[str, list[Path]] = {}
+    for path in sorted([*ENV.glob("stacks/*/*-win-64.txt"), *ENV.glob("agents/*-win-64.txt")]):
+        found.setdefault(Layer("", path.read_text(encoding="utf-8")).digest, []).append(path)
+    return found
 
 
 def digest_of(lock: Path) -> str:
@@ -57,10 +59,19 @@ def layers(prefix: Path) -> list[str]:
         raise NoTwin(f"{prefix} has no stamp that can be read ({error})") from error
 
 
-def siblings(digests: Sequence[str]) -> list[Path]:
-    """The Linux locks of Windows ones; the Conda layer has none and is left out."""
-    names = [known()[one] for one in digests if one in known()]
-    return [path.with_name(path.name.replace("-win-64", "-linux-64")) for path in names]
+def siblings(digests: Sequence[str], prefix: Path) -> list[Path]:
+    """The Linux locks of Windows ones, of one stack; the Conda layer has none and is left out.
+
+    Where several stacks have all of them, it is the one that the prefix is named after.
+    """
+    pip = [known()[one] for one in digests if one in known()]
+    stacks = sorted(set.intersection(*({path.parent for path in paths} for paths in pip))) if pip else []
+    if not stacks:
+        return []
+    named = [one for one in stacks if prefix.name.startswith(one.name)]
+    stack = (named or stacks)[0]
+    chosen = [next(path for path in paths if path.parent == stack) for paths in pip]
+    return [path.with_name(path.name.replace("-win-64", "-linux-64")) for path in chosen]
 
 
 def folder_for(locks: Sequence[Path], here: Settings) -> Path:
@@ -91,8 +102,9 @@ def begin(lock: Path, prefix: Path, here: Settings) -> None:
         before = layers(prefix)
     except NoTwin:
         return
-    locks = siblings([*before, digest])
-    threading.Thread(target=_quietly, args=(locks, here), daemon=True).start()
+    locks = siblings([*before, digest], prefix)
+    if locks:
+        threading.Thread(target=_quietly, args=(locks, here), daemon=True).start()
 
 
 def _quietly(locks: list[Path], here: Settings) -> None:
@@ -105,7 +117,7 @@ def _quietly(locks: list[Path], here: Settings) -> None:
 
 def ready(prefix: Path, here: Settings) -> Path:
     """The twin's interpreter, with every layer that the Windows environment has; NoTwin where it cannot be had."""
-    locks = siblings(layers(prefix))
+    locks = siblings(layers(prefix), prefix)
     if not locks:
         raise NoTwin(f"{prefix} has no layer of a lock of env/, so it has no twin to run in")
     return complete(locks, here) / "bin/python"
@@ -133,12 +145,28 @@ def install(lock: Path, folder: Path, here: Settings) -> None:
 
     store = Path(here.cache) / "wheels"
     found = wheels.collect(
-        locks.read_locks([lock], SERIES), Path(here.cache) / "bundle/wheels", Path(here.cache), SERIES, wheels.TORCH_INDEX
+        locks.read_locks([lock], SERIES),
+        Path(here.cache) / "bundle/wheels",
+        Path(here.cache),
+        SERIES,
+        wheels.TORCH_INDEX,
     )
     links = sorted({str(path.parent) for path, _ in found.values()} | {str(store)})
-    options = ["--no-deps", "--require-hashes", "--no-index", "--disable-pip-version-check", "-q"]
+    options = ["--no-deps", "--require-hashes", "--no-index", "--disable-pip-version-check", "-q", "--no-compile"]
     options += [word for link in links for word in ("--find-links", link)]
-    run([f"{here.base}/bin/python", "-m", "pip", "--python", f"{folder}/bin/python", "install", *options, "-r", str(lock)])
+    run(
+        [
+            f"{here.base}/bin/python",
+            "-m",
+            "pip",
+            "--python",
+            f"{folder}/bin/python",
+            "install",
+            *options,
+            "-r",
+            str(lock),
+        ]
+    )
 
 
 def run(argv: list[str]) -> None:

@@ -1,9 +1,9 @@
-"""Stands in for Windows Python: CPython on Linux, changed at the edge of the operating system into one of a Wine machine.
+"""Stands in for Windows Python: CPython on Linux, changed at the edge of the system into one of a Wine machine.
 
 What runs in it sees Windows: `C:\\…` paths (pathlib.Path is WindowsPath, os.path is ntpath), sys.platform "win32", the
 machine's own variables, its code page and line ends, junctions, files that cannot be removed while they are open, and
-programs (*.exe) that run in Wine. Modules and functions that Windows Python has not got are gone. What it cannot stand in
-for fails loudly. Runs on Python 3.11 as `python -I -B windows_python.py FD`; FD has the request of serve.py.
+programs (*.exe) that run in Wine. Modules and functions that Windows Python has not got are gone. What it cannot
+stand in for fails loudly. Runs on Python 3.11 as `python -I -B windows_python.py FD`; FD has the request of serve.py.
 """
 
 from __future__ import annotations
@@ -21,45 +21,43 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
 # Everything of the standard library that decides by the system when it is imported, before the system is changed.
-import asyncio  # noqa: E402, F401
-import ctypes  # noqa: E402, F401
-import email.parser  # noqa: E402, F401
-import genericpath  # noqa: E402
-import getpass  # noqa: E402, F401
-import http.client  # noqa: E402, F401
-import http.server  # noqa: E402, F401
-import importlib.metadata  # noqa: E402, F401
-import locale  # noqa: E402
-import logging.handlers  # noqa: E402, F401
-import multiprocessing  # noqa: E402, F401
-import ntpath  # noqa: E402
-import pathlib  # noqa: E402
-import platform  # noqa: E402
-import posix  # noqa: E402
-import runpy  # noqa: E402, F401
-import shutil  # noqa: E402
-import signal  # noqa: E402
-import socket  # noqa: E402
-import sqlite3  # noqa: E402, F401
-import ssl  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
-import threading  # noqa: E402, F401
-import traceback  # noqa: E402, F401
-import unittest.mock  # noqa: E402, F401
-import urllib.request  # noqa: E402
-import uuid  # noqa: E402, F401
-import xml.etree.ElementTree  # noqa: E402, F401
-import zipfile  # noqa: E402, F401
-import zipimport  # noqa: E402, F401
+import asyncio  # noqa: F401
+import ctypes  # noqa: F401
+import email.parser  # noqa: F401
+import getpass  # noqa: F401
+import http.client
+import http.server  # noqa: F401
+import importlib.metadata  # noqa: F401
+import locale
+import logging.handlers  # noqa: F401
+import multiprocessing  # noqa: F401
+import ntpath
+import nturl2path
+import pathlib
+import platform
+import posix
+import runpy  # noqa: F401
+import shutil
+import signal
+import socket
+import sqlite3  # noqa: F401
+import ssl
+import subprocess
+import tempfile
+import threading  # noqa: F401
+import traceback  # noqa: F401
+import unittest.mock  # noqa: F401
+import urllib.request
+import uuid  # noqa: F401
+import xml.etree.ElementTree  # noqa: F401
+import zipfile  # noqa: F401
+import zipimport  # noqa: F401
 
-import in_wine  # noqa: E402
-import program  # noqa: E402
-import registry  # noqa: E402
-from drive import Drive, failure, there_is  # noqa: E402
+from lab.windows.machine import in_wine, program, registry
+from lab.windows.machine.drive import Drive, failure, there_is
 
 GONE_MODULES = ("pwd", "grp", "fcntl", "resource", "termios", "tty", "pty", "syslog", "crypt", "posix", "spwd", "nis")
 GONE_OF_OS = (
@@ -173,7 +171,7 @@ class Environment(os._Environ[str]):
     def __init__(self, found: dict[str, str]) -> None:
         """Nothing of it goes to the Linux process."""
         upper = {name.upper(): value for name, value in found.items()}
-        super().__init__(upper, str.upper, str, str, str)  # type: ignore[arg-type]
+        super().__init__(upper, str.upper, str, str, str)
 
     def __setitem__(self, key: str, value: str) -> None:
         if not isinstance(value, str):
@@ -281,7 +279,7 @@ class Machine:
         if not self.junction(where):
             self.lstat(path)
             raise failure(errno.EINVAL, "The file or directory is not a reparse point", 4390, os.fspath(path))
-        return "\\\\?\\" + self.drive.aimed(where)
+        return f"\\\\?\\{self.drive.aimed(where)}"
 
     def symlink(self, src: Any, dst: Any, *_: Any, **__: Any) -> None:
         """os.symlink: only administrators may, and a service is none; so nothing here may rely on it."""
@@ -290,7 +288,7 @@ class Machine:
     def create_junction(self, source: str, target: str) -> None:
         """_winapi.CreateJunction, and `mklink /J`."""
         where = self.linux(target)
-        if os.path.lexists(target):
+        if there_is(where):
             raise failure(errno.EEXIST, "Cannot create a file when that file already exists", EXISTS, target)
         self.real.symlink(self.linux(source), where)
 
@@ -299,6 +297,9 @@ class Machine:
     def free(self, path: Any, where: str, *, below: bool = False) -> None:
         """Refuse where a process of this machine has the file open or runs it; `below`: any file of a folder."""
         used = in_wine.held(self.drive.c)
+        if where in used or below:  # what is a moment old is no reason to refuse
+            in_wine.forget()
+            used = in_wine.held(self.drive.c)
         if where in used:
             number = DENIED if used[where] == "runs" else SHARING
             raise failure(errno.EACCES, "Access is denied" if number == DENIED else IN_USE, number, os.fspath(path))
@@ -332,14 +333,14 @@ class Machine:
     def rename(self, src: Any, dst: Any, **_: Any) -> None:
         """os.rename: never over something that is there."""
         there, where = self.linux(src), self.linux(dst)
-        if there != where and os.path.lexists(dst) and there.lower() != where.lower():
+        if there != where and there_is(where) and there.lower() != where.lower():
             raise failure(errno.EEXIST, "Cannot create a file when that file already exists", EXISTS, os.fspath(dst))
         self.move(src, dst, there, where)
 
     def replace(self, src: Any, dst: Any, **_: Any) -> None:
         """os.replace: over a file, never over a folder or a junction."""
         there, where = self.linux(src), self.linux(dst)
-        if os.path.lexists(dst):
+        if there_is(where):
             found = self.lstat(dst)
             if stat.S_ISDIR(found.st_mode) or found.st_file_attributes & 1:
                 raise failure(errno.EACCES, "Access is denied", DENIED, os.fspath(dst))
@@ -349,9 +350,10 @@ class Machine:
     def move(self, src: Any, dst: Any, there: str, where: str) -> None:
         """Rename what nobody holds."""
         self.free(src, there, below=True)
+        # Where only the case of the name changes, both lead to the same file.
+        target = f"{where.rpartition('/')[0]}/{ntpath.basename(os.fspath(dst))}" if there == where else where
         try:
-            self.real.rename(there, self.drive.linux(ntpath.dirname(os.fspath(dst)) or ".", self.drive.linux(self.folder))
-                             + "/" + ntpath.basename(os.fspath(dst)) if there == where else where)  # fmt: skip
+            self.real.rename(there, target)
         except OSError as error:
             error.filename, error.filename2 = src, dst
             raise
@@ -388,9 +390,8 @@ class Machine:
 
     def writable(self, path: Any, where: str) -> None:
         """Refuse to write a folder, a read-only file, and a program that runs."""
-        if os.path.isdir(path):
-            raise failure(errno.EACCES, "Permission denied", DENIED, os.fspath(path))
-        if os.path.exists(path) and self.stat(path).st_file_attributes & 1:
+        kind = in_wine.kind_of(where)
+        if kind == stat.S_IFDIR or (kind and self.stat(path).st_file_attributes & 1):
             raise failure(errno.EACCES, "Permission denied", DENIED, os.fspath(path))
         if in_wine.held(self.drive.c).get(where) == "runs":
             raise failure(errno.EACCES, IN_USE, SHARING, os.fspath(path))
@@ -415,7 +416,8 @@ class Machine:
         if opener is None and isinstance(where, str):
             if any(letter in mode for letter in "wax+"):
                 self.writable(file, where)
-            elif os.path.isdir(file):
+                in_wine.forget()
+            elif in_wine.kind_of(where) == stat.S_IFDIR:
                 raise failure(errno.EACCES, "Permission denied", DENIED, os.fspath(file))
         try:
             return self.real.io_open(where, mode, buffering, encoding, errors, newline, closefd, opener)
@@ -438,10 +440,11 @@ class Machine:
             found = self.real.readlink(f"/proc/self/fd/{number}")
         finally:
             self.real.close(number)
-        return self.drive.windows("/".join([found, *parts]))
+        return str(self.drive.windows("/".join([found, *parts])))
 
 
 IN_USE = "The process cannot access the file because it is being used by another process"
+TESTS = str(Path(__file__).resolve().parents[3])
 # What this program itself still reads: the interpreter's own library, and its own modules.
 OURS = (f"{sys.base_prefix}/", f"{Path(__file__).resolve().parent}/", "/proc/")
 
@@ -451,22 +454,22 @@ def become_windows(machine: Machine) -> None:
     request = machine.request
     change_os(machine)
     change_files(machine)
-    subprocess.Popen = in_wine.popen(machine)  # type: ignore[misc]
-    subprocess.CREATE_NO_WINDOW, subprocess.CREATE_NEW_PROCESS_GROUP, subprocess.DETACHED_PROCESS = 0x08000000, 0x200, 8  # type: ignore[attr-defined]
+    flags = {"CREATE_NO_WINDOW": 0x08000000, "CREATE_NEW_PROCESS_GROUP": 0x200, "DETACHED_PROCESS": 8}
+    vars(subprocess).update(flags, Popen=in_wine.popen(machine))
     for name in GONE_MODULES:
         sys.modules[name] = None  # type: ignore[assignment]
     sys.modules["nt"] = os
     sys.modules["winreg"] = registry.module(request)
-    winapi, msvcrt = ModuleType("_winapi"), in_wine.msvcrt(machine)
-    winapi.CreateJunction = machine.create_junction  # type: ignore[attr-defined]
-    sys.modules["_winapi"], sys.modules["msvcrt"] = winapi, msvcrt
+    winapi = ModuleType("_winapi")
+    vars(winapi)["CreateJunction"] = machine.create_junction
+    sys.modules["_winapi"], sys.modules["msvcrt"] = winapi, in_wine.msvcrt(machine)
     change_names(machine)
     change_streams(machine)
     root = request["exe"].rpartition("\\")[0]
     sys.executable = request["exe"]
     sys.prefix = sys.base_prefix = sys.exec_prefix = root
     sys.platform = "win32"
-    sys.path.remove(OURS[1].rstrip("/"))
+    sys.path.remove(TESTS)
     if not {"I", "E"} & set(request["flags"]):
         extra = [one for one in request["environment"].get("PYTHONPATH", "").split(";") if one]
         sys.path[:0] = extra
@@ -485,18 +488,16 @@ def change_os(machine: Machine) -> None:
     found |= {name: machine.one(getattr(machine.real, name)) for name in ("listdir", "mkdir", "access", "truncate")}
     found |= {"remove": machine.unlink, "getcwd": lambda: machine.folder, "getpid": lambda: machine.request["pid"]}
     found |= {"umask": lambda _: 0, "kill": no_kill}
-    for name, function in found.items():
-        setattr(os, name, function)
-        setattr(posix, name, function)
-    os.path = sys.modules["os.path"] = ntpath
-    ntpath.realpath = machine.realpath
-    ntpath.supports_unicode_filenames = True
-    os.name, os.sep, os.altsep, os.pathsep, os.linesep, os.devnull = "nt", "\\", "/", ";", "\r\n", "nul"
-    os.environ = Environment(machine.request["environment"])
-    os.getenv = lambda key, default=None: os.environ.get(key, default)
-    os.getlogin = lambda: os.environ.get("USERNAME", "")
-    os.supports_dir_fd, os.supports_fd = set(), set()
-    genericpath.os = os
+    found |= {"getenv": lambda key, default=None: os.environ.get(key, default)}
+    found |= {"getlogin": lambda: os.environ.get("USERNAME", "")}
+    vars(os).update(found)
+    vars(posix).update(found)
+    vars(ntpath).update(realpath=machine.realpath)
+    sys.modules["os.path"] = ntpath
+    vars(os).update(
+        path=ntpath, name="nt", sep="\\", altsep="/", pathsep=";", linesep="\r\n", devnull="nul",
+        environ=Environment(machine.request["environment"]), supports_dir_fd=set(), supports_fd=set(),
+    )  # fmt: skip
     pathlib._windows_flavour.is_supported = True  # type: ignore[attr-defined]
 
 
@@ -507,45 +508,49 @@ def no_kill(pid: int, number: int) -> None:
 
 def change_files(machine: Machine) -> None:
     """Open files, and shutil's ways with trees."""
-    builtins.open = io.open = machine.open_file
-    io.open_code = lambda path: machine.real.open_code(machine.linux(path))
-    shutil._use_fd_functions = False  # type: ignore[attr-defined]
-    shutil._USE_CP_SENDFILE = False  # type: ignore[attr-defined]
-    shutil._rmtree_islink = lambda path: os.lstat(path).st_reparse_tag == JUNCTION  # type: ignore[attr-defined]
-    shutil._rmtree_isdir = lambda entry: (  # type: ignore[attr-defined]
-        stat.S_ISDIR((found := entry.stat(follow_symlinks=False)).st_mode) and found.st_reparse_tag != JUNCTION
+    vars(builtins)["open"] = vars(io)["open"] = machine.open_file
+    vars(io)["open_code"] = lambda path: machine.real.open_code(machine.linux(path))
+    # zipimport, which runs hostkit's archive, asks below io; the standard library's own paths are Linux's.
+    vars(sys.modules["_io"])["open_code"] = lambda path: machine.real.open_code(
+        path if str(path).startswith("/") else machine.linux(path)
     )
     usage = machine.real.statvfs
 
     def disk_usage(path: Any) -> Any:
         found = usage(machine.linux(path))
         size = found.f_frsize
-        return shutil._ntuple_diskusage(  # type: ignore[attr-defined]
-            found.f_blocks * size, (found.f_blocks - found.f_bfree) * size, found.f_bavail * size
-        )
+        whole, used = found.f_blocks * size, (found.f_blocks - found.f_bfree) * size
+        return shutil._ntuple_diskusage(whole, used, found.f_bavail * size)
 
-    shutil.disk_usage = disk_usage
-    shutil.which = functools.partial(in_wine.which, machine)  # type: ignore[assignment]
+    def is_folder(entry: Any) -> bool:
+        found = entry.stat(follow_symlinks=False)
+        return stat.S_ISDIR(found.st_mode) and found.st_reparse_tag != JUNCTION
+
+    vars(shutil).update(
+        _use_fd_functions=False,
+        _USE_CP_SENDFILE=False,
+        _rmtree_islink=lambda path: machine.lstat(path).st_reparse_tag == JUNCTION,
+        _rmtree_isdir=is_folder,
+        disk_usage=disk_usage,
+        which=functools.partial(in_wine.which, machine),
+    )
     tempfile.tempdir = None
-    urllib.request.url2pathname = lambda url: __import__("nturl2path").url2pathname(url)
-    urllib.request.pathname2url = lambda path: __import__("nturl2path").pathname2url(path)
+    vars(urllib.request).update(url2pathname=nturl2path.url2pathname, pathname2url=nturl2path.pathname2url)
 
 
 def change_names(machine: Machine) -> None:
     """What the system is called, its code page, its store of authorities, its signals."""
     name = machine.request["environment"].get("COMPUTERNAME", "WINE")
-    platform._uname_cache = platform.uname_result("Windows", name, "10", "10.0.19045", "AMD64")  # type: ignore[attr-defined]
-    platform.win32_ver = lambda *_, **__: ("10", "10.0.19045", "SP0", "Multiprocessor Free")
-    socket.gethostname = lambda: name
-    sys.getwindowsversion = lambda: SimpleNamespace(major=10, minor=0, build=19045, platform=2)  # type: ignore[attr-defined]
-    locale.getpreferredencoding = lambda do_setlocale=True: machine.encoding
-    locale.getencoding = lambda: machine.encoding
-    ssl.enum_certificates = ssl.enum_crls = lambda store: []  # type: ignore[attr-defined]
+    uname = platform.uname_result("Windows", name, "10", "10.0.19045", "AMD64")  # type: ignore[call-arg, unused-ignore]
+    vars(platform).update(_uname_cache=uname, win32_ver=lambda *_, **__: ("10", "10.0.19045", "SP0", "Free"))
+    vars(socket)["gethostname"] = lambda: name
+    vars(sys)["getwindowsversion"] = lambda: SimpleNamespace(major=10, minor=0, build=19045, platform=2)
+    vars(locale).update(getencoding=lambda: machine.encoding, getpreferredencoding=lambda _=True: machine.encoding)
+    vars(ssl).update(enum_certificates=lambda store: [], enum_crls=lambda store: [])
     for name in GONE_OF_SIGNAL:
         if hasattr(signal, name):
             delattr(signal, name)
-    signal.SIGBREAK = signal.SIGTERM  # type: ignore[attr-defined]
-    signal.CTRL_C_EVENT, signal.CTRL_BREAK_EVENT = 0, 1  # type: ignore[attr-defined]
+    vars(signal).update(SIGBREAK=signal.SIGTERM, CTRL_C_EVENT=0, CTRL_BREAK_EVENT=1)
 
 
 def change_streams(machine: Machine) -> None:
