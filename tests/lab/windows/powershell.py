@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import hashlib
 import json
 import logging
@@ -204,7 +205,7 @@ class PowerShell:
                 timeout = int(action["params"]["Timeout"])
             else:
                 raise Refused(f"This test target has no stand-in for {action['name']}.")
-        work = lambda: self.called(name, arguments, context, bool(job))  # noqa: E731
+        work = functools.partial(self.called, name, arguments, context, bool(job))
         result = self.begin(job, timeout, work, context) if job else work()
         return said(json.dumps(result), 1 if result.get("failed") else 0)
 

@@ -92,9 +92,14 @@ class Target:
         self.wishes.append(seconds)
         self.wish.set()
 
+    def stop(self) -> None:
+        """Ask for the end."""
+        self.stopping.set()
+        self.wish.set()
+
     def run(self) -> None:
         """Be a machine until told to stop."""
-        signal.signal(signal.SIGTERM, lambda *_: (self.stopping.set(), self.wish.set()))
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self.reboot())
         self.boot()
         while not self.stopping.is_set():

@@ -176,7 +176,7 @@ def up(
             if differs:
                 raise LabError(
                     "LW-LAB-113",
-                    f"the target {name} is there with another {', '.join(differs)}; run target.py wipe --name {name} first",
+                    f"the target {name} is there with another {', '.join(differs)}; wipe it first (target.py wipe)",
                 )
             if running(folder):
                 return {"changed": False, **told(folder)}

@@ -171,8 +171,8 @@ def win_user(args: Result, context: Context) -> Result:
         about = state["users"][name]
         wishes = {key: args[key] for key in USER_FIELDS if args.get(key) is not None}
         # The password's sum is kept, so that it can be compared and not read.
-        secret = args.get("password")
-        if secret and (changed or args["update_password"] == "always"):
+        secret, how = args.get("password"), args["update_password"]
+        if secret and (changed or how == "always"):
             wishes["password"] = hashlib.sha256(f"{name}:{secret}".encode()).hexdigest()
         for key, value in wishes.items():
             if about.get(key, USER_FIELDS.get(key)) != value:

@@ -42,8 +42,8 @@ def place(args: Result, context: Context) -> Path:
         return dest / (Path(parsed.path).name or parsed.hostname or "")
     if args["dest"].endswith(("/", "\\")) or not dest.parent.is_dir():
         raise Failed(
-            f"The path '{context.wine.windows(dest.parent)}' does not exist for destination '{args['dest']}', or is not "
-            "visible to the current user. Ensure download destination folder exists (perhaps using win_file "
+            f"The path '{context.wine.windows(dest.parent)}' does not exist for destination '{args['dest']}', or is "
+            "not visible to the current user. Ensure download destination folder exists (perhaps using win_file "
             "state=directory) before win_get_url runs."
         )
     return dest

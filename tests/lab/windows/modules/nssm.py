@@ -77,21 +77,18 @@ class Nssm:
         self.update("AppDirectory", [one("working_directory") or ntpath.dirname(args["application"])])
         if one("arguments") is not None:
             words = args["arguments"]
-            self.update(
-                "AppParameters", [self.context.say([str(one) for one in words]) if isinstance(words, list) else words]
-            )
+            single = self.context.say([str(word) for word in words]) if isinstance(words, list) else str(words)
+            self.update("AppParameters", [single])
         for parameter, option in (("AppStdout", "stdout_file"), ("AppStderr", "stderr_file")):
             if one(option) is not None:
                 self.update(parameter, [args[option]])
         if one("app_environment") is not None:
-            self.update(
-                "AppEnvironmentExtra", [f"{name}={value}" for name, value in sorted(args["app_environment"].items())]
-            )
+            pairs = sorted(args["app_environment"].items())
+            self.update("AppEnvironmentExtra", [f"{name}={value}" for name, value in pairs])
         # Logs are truncated at each start: this is what the module does, and why Labwright does not use it.
-        for parameter, value in (
-            ("AppStdoutCreationDisposition", 2), ("AppStderrCreationDisposition", 2), ("AppRotateFiles", 1),
-            ("AppRotateOnline", args["app_rotate_online"]), ("AppRotateSeconds", 86400), ("AppRotateBytes", args["app_rotate_bytes"]),
-        ):  # fmt: skip
+        fixed = {"AppStdoutCreationDisposition": 2, "AppStderrCreationDisposition": 2, "AppRotateFiles": 1}
+        rotation = {"Online": args["app_rotate_online"], "Seconds": 86400, "Bytes": args["app_rotate_bytes"]}
+        for parameter, value in (fixed | {f"AppRotate{name}": one for name, one in rotation.items()}).items():
             self.update(parameter, [value])
         if one("dependencies") is not None:
             self.update("DependOnService", args["dependencies"])

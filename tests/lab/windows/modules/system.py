@@ -49,7 +49,8 @@ def win_environment(args: Result, context: Context) -> Result:
         state = args.get("state") or ("present" if value else "absent")
         if args.get("state") == "present" and not value:
             raise Failed(
-                "When state=present, value must be defined and not an empty string, if you wish to remove the envvar, set state=absent"
+                "When state=present, value must be defined and not an empty string, if you wish to remove the envvar, "
+                "set state=absent"
             )
         if state == "absent" and value:
             context.warnings.append(
@@ -102,7 +103,7 @@ def win_path(args: Result, context: Context) -> Result:
     """Change a variable that is a list of folders."""
     key, name = LEVELS[args["scope"]], args["name"]
     row = (registry.values(context, key) or {}).get(name.lower())
-    there = [one for one in ELEMENTS.findall(str(registry.decoded(row[1], row[2])) if row else "")]
+    there = list(ELEMENTS.findall(str(registry.decoded(row[1], row[2])) if row else ""))
     gone = {plain(one) for one in args["elements"]}
     after = (
         extended(there, args["elements"])
