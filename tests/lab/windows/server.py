@@ -62,7 +62,7 @@ class Target:
     def boot(self) -> None:
         """Start the machine, and then its WinRM."""
         gpu = self.told["gpu"]
-        helper = programs.start(self.folder, self.wine.prefix, recording=Path(gpu) if gpu else None)
+        helper = programs.start(self.folder, self.wine.prefix, recording=gpu)
         self.wine.boot()
         booted = time.time()
         self.powershell.rebooted(self.described(booted, (helper,)))
