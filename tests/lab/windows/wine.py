@@ -24,7 +24,19 @@ STUBS = (
     r"system32\WindowsPowerShell\v1.0\powershell.exe",
     *(
         rf"system32\{name}.exe"
-        for name in ("netsh", "schtasks", "setx", "icacls", "cacls", "dism", "systeminfo", "secedit", "wevtutil", "wusa")
+        for name in (
+            "netsh",
+            "schtasks",
+            "setx",
+            "icacls",
+            "cacls",
+            "dism",
+            "systeminfo",
+            "secedit",
+            "wevtutil",
+            "wusa",
+            "findstr",
+        )
     ),
 )
 DRIVE = re.compile(r"^([A-Za-z]):[\\/]?(.*)$", re.DOTALL)
@@ -165,10 +177,10 @@ class Wine:
     def boot(self) -> None:
         """Start the machine. The first program boots it, and services that start by themselves do.
 
-        Without ``-p`` every idle moment would be a reboot.
+        Without ``-p`` every idle moment would be a reboot. What this starts stays and keeps its output open.
         """
         self.server("-p")
-        self.wine("cmd", "/c", "exit")
+        self.quietly("wine", "cmd", "/c", "exit")
 
     def halt(self) -> None:
         """Switch the machine off, as a power cut does."""
@@ -177,7 +189,14 @@ class Wine:
 
     def server(self, option: str) -> None:
         """Call wineserver."""
-        subprocess.run(["wineserver", option], env=self.environment(), capture_output=True, cwd="/", check=False)
+        self.quietly("wineserver", option)
+
+    def quietly(self, *words: str) -> None:
+        """Run something that may leave processes behind; they must not hold a pipe of ours."""
+        nothing = subprocess.DEVNULL
+        subprocess.run(
+            words, env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False
+        )
 
 
 def compile_hand(target: Path) -> None:
@@ -194,8 +213,8 @@ def make_pristine(wine: Wine) -> None:
     This Wine session must end before the persistent one begins, or there are two service control managers.
     """
     wine.prefix.mkdir(parents=True)
-    wine.wine("wineboot", "-i")
-    wine.wine("winecfg", "-v", "win10")
+    wine.quietly("wine", "wineboot", "-i")
+    wine.quietly("wine", "winecfg", "-v", "win10")
     wine.server("-w")
     system = wine.drive_c / "windows"
     if not (system / "system32" / "cmd.exe").exists():
@@ -207,7 +226,7 @@ def make_pristine(wine: Wine) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(hand, place)
     (system / "temp").mkdir(exist_ok=True)
-    wine.server("-p")
+    wine.boot()
     key = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
     for name in ("CurrentBuild", "CurrentBuildNumber"):
         wine.hand("registry", "write", key, name, "1", (BUILD + "\0").encode("utf-16-le").hex())

@@ -71,7 +71,7 @@ def command(call: Call, here: Settings) -> Command:
     """The command for a call; Refused where there is none."""
     known: dict[str, Callable[[Call, Settings, Drive], Command]] = {
         "python": python, "pythonw": python, "conda": conda, "pip": pip, "nvidia-smi": nvidia_smi, "git": git,
-        "docker": docker,
+        "docker": docker, "icacls": icacls,
     }  # fmt: skip
     if call.name not in known:
         raise Refused(f"{call.name}.exe: nothing stands in for it on the Linux side")
@@ -195,7 +195,7 @@ def twin(call: Call, here: Settings, drive: Drive, prefix: Path, line: program.L
 def nvidia_smi(call: Call, here: Settings, drive: Drive) -> Command:
     """nvidia-smi.exe: what a real one said on a real machine."""
     recording = (Path(here.prefix) / settings.GPU).read_text(encoding="utf-8").strip()
-    argv = [sys.executable, "-I", str(HERE / "gpu.py"), recording, *call.words]
+    argv = [sys.executable, "-I", str(HERE / "nvidia_smi.py"), recording, *call.words]
     return Command("nvidia-smi", argv, drive.c, {"PATH": LINUX_PATH, "LANG": "C.UTF-8"})
 
 
@@ -207,6 +207,12 @@ def git(call: Call, here: Settings, drive: Drive) -> Command:
 def docker(call: Call, here: Settings, drive: Drive) -> Command:
     """docker.exe of the stand-in installer: its version, and nothing else."""
     return says(call, ["--version"], "Docker version 28.5.1, build e180ab8", drive)
+
+
+def icacls(call: Call, here: Settings, drive: Drive) -> Command:
+    """icacls.exe, which Wine has not got (icacls.py)."""
+    argv = [sys.executable, "-I", str(HERE / "icacls.py"), f"{here.folder}/rights.json", drive.c, *call.words]
+    return Command("icacls", argv, drive.c, {"PATH": LINUX_PATH, "LANG": "C.UTF-8"})
 
 
 def says(call: Call, words: Sequence[str], sentence: str, drive: Drive) -> Command:

@@ -510,6 +510,10 @@ def change_files(machine: Machine) -> None:
     """Open files, and shutil's ways with trees."""
     vars(builtins)["open"] = vars(io)["open"] = machine.open_file
     vars(io)["open_code"] = lambda path: machine.real.open_code(machine.linux(path))
+    # zipimport, which runs hostkit's archive, asks below io; the standard library's own paths are Linux's.
+    vars(sys.modules["_io"])["open_code"] = lambda path: machine.real.open_code(
+        path if str(path).startswith("/") else machine.linux(path)
+    )
     usage = machine.real.statvfs
 
     def disk_usage(path: Any) -> Any:
