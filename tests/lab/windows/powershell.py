@@ -37,7 +37,9 @@ REMOVE = re.compile(r"^Set-StrictMode -Version Latest\s+Remove-Item '((?:[^']|''
 BOOT_TIME = "(Get-CimInstance -ClassName Win32_OperatingSystem -Property LastBootUpTime).LastBootUpTime.ToFileTime()"
 SHUTDOWN = re.compile(r"shutdown\.exe /r /t (\d+) /c ")
 ABORT = re.compile(r"shutdown\.exe /a$")
-LOGON_UI = re.compile(r"^Get-Item -LiteralPath 'HKLM:\\[^']+\\AutoLogonChecked' -ErrorAction Stop; '(success-[0-9a-f-]+)'$")
+LOGON_UI = re.compile(
+    r"^Get-Item -LiteralPath 'HKLM:\\[^']+\\AutoLogonChecked' -ErrorAction Stop; '(success-[0-9a-f-]+)'$"
+)
 LOGON_KEY = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon\AutoLogonChecked"
 SYSTEM_USERS = ("system", "nt authority\\system", "localsystem", "local service", "network service")
 # Between 1601, where Windows' clock begins, and 1970.
@@ -117,7 +119,11 @@ class PowerShell:
             self.reboot(float(match[1]))
             return said(json.dumps({"stdout": "", "stderr": "", "rc": 0}))
         if ABORT.search(core):
-            return b"", b"Unable to abort the system shutdown because no shutdown was in progress.(1116)\r\n", 1116 & 255
+            return (
+                b"",
+                b"Unable to abort the system shutdown because no shutdown was in progress.(1116)\r\n",
+                1116 & 255,
+            )
         if match := LOGON_UI.match(core):
             # LogonUI makes the key once the machine is up; this target answers only then.
             return said(match[1] + "\r\n")
@@ -279,7 +285,9 @@ class PowerShell:
             worker.start()
             worker.join(timeout)
             if worker.is_alive():
-                finish({"failed": True, "msg": "failure during async watchdog: timed out waiting for module completion"})
+                finish(
+                    {"failed": True, "msg": "failure during async watchdog: timed out waiting for module completion"}
+                )
 
         threading.Thread(target=watch, daemon=True).start()
         return first

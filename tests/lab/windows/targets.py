@@ -43,7 +43,9 @@ def home(settings: Settings) -> Path:
 def folder_of(settings: Settings, name: str) -> Path:
     """Return a target's folder; raises LW-LAB-110 where the name is none."""
     if not NAME.match(name):
-        raise LabError("LW-LAB-110", f"--name {name!r}: expected a small letter, then small letters, digits and '-', 15 at most")
+        raise LabError(
+            "LW-LAB-110", f"--name {name!r}: expected a small letter, then small letters, digits and '-', 15 at most"
+        )
     return home(settings) / name
 
 
@@ -71,7 +73,9 @@ def check_wish(address: str, http: int, https: int) -> None:
     except ValueError:
         raise LabError("LW-LAB-111", f"--address {address!r} is not an IPv4 address") from None
     if not parsed.is_private or parsed.is_unspecified:
-        raise LabError("LW-LAB-111", f"--address {address}: expected 127.0.0.1, or a private address in a lab's network")
+        raise LabError(
+            "LW-LAB-111", f"--address {address}: expected 127.0.0.1, or a private address in a lab's network"
+        )
     if http == https or not all(0 < port < 65536 for port in (http, https)):
         raise LabError("LW-LAB-111", f"--http {http} --https {https}: expected two different ports from 1 to 65535")
 
@@ -88,7 +92,9 @@ def take_address(address: str) -> bool:
         ["ip", "address", "add", f"{address}/32", "dev", "lo"], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise LabError("LW-LAB-112", f"this machine has not got the address {address}, and cannot take it: {done.stderr.strip()}")
+        raise LabError(
+            "LW-LAB-112", f"this machine has not got the address {address}, and cannot take it: {done.stderr.strip()}"
+        )
     return True
 
 
@@ -153,7 +159,13 @@ def up(
     folder = folder_of(settings, name)
     check_wish(address, http, https)
     about = {
-        "name": name, "address": address, "http": http, "https": https, "user": USER, "caption": CAPTIONS[edition], "gpu": gpu,
+        "name": name,
+        "address": address,
+        "http": http,
+        "https": https,
+        "user": USER,
+        "caption": CAPTIONS[edition],
+        "gpu": gpu,
         "own_address": False,
     }
     with locked(home(settings) / f".{name}.lock"):
@@ -200,7 +212,8 @@ def start(folder: Path) -> None:
     files.end(server)
     last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     raise LabError(
-        "LW-LAB-114", f"the target {folder.name} did not come up; its last word: {last[-1] if last else 'none'} (all of it: {log})"
+        "LW-LAB-114",
+        f"the target {folder.name} did not come up; its last word: {last[-1] if last else 'none'} (all of it: {log})",
     )
 
 
@@ -223,7 +236,9 @@ def down(settings: Settings, name: str) -> bool:
         (folder / "server.json").unlink(missing_ok=True)
         about = json.loads((folder / "target.json").read_text())
         if about["own_address"]:
-            subprocess.run(["ip", "address", "del", f"{about['address']}/32", "dev", "lo"], capture_output=True, check=False)
+            subprocess.run(
+                ["ip", "address", "del", f"{about['address']}/32", "dev", "lo"], capture_output=True, check=False
+            )
         return was_up
 
 
@@ -257,4 +272,8 @@ def wipe(settings: Settings, name: str) -> bool:
 
 def every(settings: Settings) -> list[dict[str, Any]]:
     """Return all targets."""
-    return [told(path.parent) for path in sorted(home(settings).glob("*/target.json")) if not path.parent.name.startswith(".")]
+    return [
+        told(path.parent)
+        for path in sorted(home(settings).glob("*/target.json"))
+        if not path.parent.name.startswith(".")
+    ]

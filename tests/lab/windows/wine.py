@@ -24,7 +24,18 @@ STUBS = (
     r"system32\WindowsPowerShell\v1.0\powershell.exe",
     *(
         rf"system32\{name}.exe"
-        for name in ("netsh", "schtasks", "setx", "icacls", "cacls", "dism", "systeminfo", "secedit", "wevtutil", "wusa")
+        for name in (
+            "netsh",
+            "schtasks",
+            "setx",
+            "icacls",
+            "cacls",
+            "dism",
+            "systeminfo",
+            "secedit",
+            "wevtutil",
+            "wusa",
+        )
     ),
 )
 DRIVE = re.compile(r"^([A-Za-z]):[\\/]?(.*)$", re.DOTALL)
@@ -90,7 +101,7 @@ class Wine:
             **(extra or {}),
             "WINEPREFIX": str(self.prefix),
             "WINEDEBUG": "-all",
-            "WINEDLLOVERRIDES": "mscoree,mshtml=",
+            "WINEDLLOVERRIDES": "mscoree,mshtml=;icacls.exe=n",
             "HOME": "/root",
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -139,8 +150,8 @@ class Wine:
         name = f"hand-{secrets.token_hex(6)}"
         report = self.drive_c / "windows" / "temp" / name
         extra = {**(environment or {}), "HAND_LINE": line, "HAND_STATUS": rf"C:\windows\temp\{name}"}
-        if folder:
-            extra["HAND_FOLDER"] = folder
+        # As over WinRM: in the user's own folder, and never on Wine's drive Z:.
+        extra["HAND_FOLDER"] = folder or r"C:\users\root"
         done = subprocess.run(
             ["wine", HAND, "run"], env=self.environment(extra), input=stdin, capture_output=True, cwd="/", check=False
         )
@@ -171,7 +182,9 @@ class Wine:
         # The machine's first program starts those that stay, and they would hold its pipes open.
         nothing = subprocess.DEVNULL
         words = ["wine", "cmd", "/c", "exit"]
-        subprocess.run(words, env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False)
+        subprocess.run(
+            words, env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False
+        )
 
     def halt(self) -> None:
         """Switch the machine off, as a power cut does."""
@@ -183,7 +196,13 @@ class Wine:
         # No pipes: the server that stays would hold them open.
         nothing = subprocess.DEVNULL
         subprocess.run(
-            ["wineserver", option], env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False
+            ["wineserver", option],
+            env=self.environment(),
+            stdin=nothing,
+            stdout=nothing,
+            stderr=nothing,
+            cwd="/",
+            check=False,
         )
 
 

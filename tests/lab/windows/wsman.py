@@ -167,7 +167,10 @@ class Shells:
         line = root.find("s:Body/rsp:CommandLine", NAMES)
         if line is None:
             raise Fault(2150858817, "w:InvalidParameter", "A command has no command line.")
-        words = [line.findtext("rsp:Command", "", NAMES), *(one.text or "" for one in line.findall("rsp:Arguments", NAMES))]
+        words = [
+            line.findtext("rsp:Command", "", NAMES),
+            *(one.text or "" for one in line.findall("rsp:Arguments", NAMES)),
+        ]
         command = Command(" ".join(words), shell)
         self.commands[command.identity] = command
         return f"<rsp:CommandResponse><rsp:CommandId>{command.identity}</rsp:CommandId></rsp:CommandResponse>"

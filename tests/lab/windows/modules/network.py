@@ -14,9 +14,7 @@ from pathlib import Path
 from .context import Context, Failed, Result, checksum, stand_in
 
 # What win_get_url has and this target does not do; asking for one fails.
-LATER = (
-    "client_cert", "client_cert_password", "proxy_url", "proxy_username", "proxy_password", "checksum_url"
-)
+LATER = ("client_cert", "client_cert_password", "proxy_url", "proxy_username", "proxy_password", "checksum_url")
 CHUNK = 1 << 20
 
 
@@ -54,7 +52,9 @@ def win_get_url(args: Result, context: Context) -> Result:
     """Download a file."""
     asks = [option for option in LATER if args.get(option)]
     if asks:
-        raise Failed(f"This test target does not know {', '.join(asks)} of win_get_url; teach it, or leave the option out")
+        raise Failed(
+            f"This test target does not know {', '.join(asks)} of win_get_url; teach it, or leave the option out"
+        )
     algorithm = args["checksum_algorithm"]
     dest, wish = place(args, context), (args.get("checksum") or "").strip().lower()
     result: Result = {"changed": False, "dest": context.wine.windows(dest), "url": args["url"]}
