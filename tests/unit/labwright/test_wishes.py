@@ -38,6 +38,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
             ("\\\\server\\share", "fits"),
             ("C:labwright", "fits"),
             ("C:\\a\\", "fits"),
+            ("C:\\a+b", "fits"),
         ],
     ),
     "lab_state": (["/srv/state", "C:\\state"], [("state", "fits"), ("C:state", "fits")]),
