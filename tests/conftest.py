@@ -9,6 +9,8 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
+# Before pytest-xdist reads the groups.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Name each test's group for pytest-xdist: its suite; a role test is its own, for it has hosts of its own."""
     for item in items:
