@@ -9,10 +9,7 @@ import pytest
 HERE = Path(__file__).resolve().parent
 
 
-# Before pytest-xdist reads the groups.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Name each test's group for pytest-xdist: its suite; a role test is its own, for it has hosts of its own."""
-    for item in items:
-        suite = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
-        item.add_marker(pytest.mark.xdist_group(item.name if suite == "roles" else suite))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Name the test's group for pytest-xdist: its suite; a role test is its own, for it has hosts of its own."""
+    suite = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
+    item.add_marker(pytest.mark.xdist_group(item.name if suite == "roles" else suite))
