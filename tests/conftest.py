@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
-HERE = Path(__file__).resolve().parent
+
+class BySuite(LoadScopeScheduling):
+    """A suite is a folder of tests; a role test is one of its own, for it has hosts of its own."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        suite = nodeid.split("/")[1]
+        return nodeid if suite == "roles" else suite
 
 
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Name the test's group for pytest-xdist: its suite; a role test is its own, for it has hosts of its own."""
-    suite = item.path.relative_to(HERE).parts[0] if item.path.is_relative_to(HERE) else ""
-    item.add_marker(pytest.mark.xdist_group(item.name if suite == "roles" else suite))
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> BySuite:
+    """Hand the suites out, in the order in which they were named."""
+    return BySuite(config, log)
