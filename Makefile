@@ -64,7 +64,7 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready:
 
 # Two suites at a time, each with hosts of its own; the longest first. One pytest, so there is one summary.
 hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract
-	$(BIN)/pytest -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract
+	PYTHONPATH=tests $(BIN)/pytest -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract
 
 roles: develop ## Roles under Molecule, on Debian 12 and 13
 	$(BIN)/pytest tests/roles
