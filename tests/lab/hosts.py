@@ -240,7 +240,7 @@ def start(settings: Settings, podman: Podman, lab: Lab, host: Host, reference: s
             raise
         raise LabError(
             "LW-LAB-039",
-            f"podman keeps the address {host.address} for a host that is gone (it was removed without tests/lab/podman), "
+            f"podman keeps the address {host.address} for a host that was removed without tests/lab/podman, "
             f"and forgets that when no container is left: take the other labs down, then run lab.py down --lab "
             f"{lab.name}",
         ) from None
