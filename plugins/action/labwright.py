@@ -423,6 +423,7 @@ class ActionModule(ActionBase):
         host = self.first(task_vars)
         profiles = catalog.load(ROOT / "env", None).mirrors
         argv = [sys.executable, str(MAKER), "make", "--json", *bundle_options(host, profiles)]
+        argv += ["--also=web"] if task_vars["groups"].get(inventory.WEB) else []
         given = task_vars["hostvars"][host.name].get("lab_mirror_credentials") or {}
         login.use({str(one): {key: str(row[key]) for key in ("user", "password")} for one, row in given.items()})
         with tempfile.TemporaryDirectory() as folder:
@@ -480,7 +481,8 @@ class ActionModule(ActionBase):
             if "api" in duties:
                 pair = own[0] if own else self.server(safe, host, now)
                 found |= {"certificate": pair.certificate.decode(), "key": pair.key.decode()}
-                found |= {"accepted": allowed, "operator": allowed[keys.OPERATOR][0]}
+                people = keys.people(allowed, self.agents(task_vars))
+                found |= {"accepted": allowed, "people": people, "operator": allowed[keys.OPERATOR][0]}
             mine = keys.agent(name)
             if "agent" in duties:
                 found["agent"] = allowed[mine][0]

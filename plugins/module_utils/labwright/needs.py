@@ -9,7 +9,7 @@ from typing import Any
 from hostkit.state import canonical
 from labwright import delivery
 from labwright.catalog import FASTCHAT, Catalogue
-from labwright.inventory import AGENTS, FRONTEND, wishes_of
+from labwright.inventory import AGENTS, FRONTEND, WEB, wishes_of
 from labwright.wishes import Host
 
 SUITE = "bookworm"  # what the kit's CPython is built in
@@ -33,7 +33,7 @@ def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
 def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     """For a host that fetches by itself, by its groups; one that takes from the bundle asks Docker's mirror alone."""
     found: list[dict[str, Any]] = []
-    duties = {"controller", "api", "workers", "agents"} & host.groups
+    duties = {"controller", "api", "web", "workers", "agents"} & host.groups
     if "hardware_given" in host.wishes or not duties:
         return found
     registry = delivery.mirror(host, catalogue, "docker", "")
@@ -45,6 +45,7 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     stacks = [name for name in serving(catalogue, {engine}) if "workers" in duties and wished in ("", name)]
     bridged = "workers" in duties and engine in catalogue.engines and catalogue.engines[engine].server
     stacks += [FRONTEND] if {"controller", "api"} & duties or bridged else []
+    stacks += [WEB] if "web" in duties else []
     stacks += [AGENTS] if "agents" in duties else []
     models = [one.model for one in wishes_of(host, catalogue)]
     tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []
