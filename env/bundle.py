@@ -62,10 +62,8 @@ def default_locks(
             continue
         builds = {f"torch-{tag}-linux-64.txt": tag for tag in stack.get("builds", {})}
         there = sorted(folder.glob("*-linux-64.txt"))
-        has_builds = {builds[path.name] for path in there if path.name in builds}
-        # One that computes nothing comes with the build that it has.
-        wanted = has_builds if folder.name in also else has_builds & set(tags)
-        seen |= has_builds & set(tags)
+        wanted = {builds[path.name] for path in there if path.name in builds} & set(tags)
+        seen |= wanted
         built |= bool(builds)
         if engine in engines and not wanted:
             has = ", ".join(builds[path.name] for path in there if path.name in builds)

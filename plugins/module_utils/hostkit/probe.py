@@ -276,9 +276,7 @@ def page(check: dict[str, Any]) -> str:
         ("with a wrong login", login(check["user"], WRONG_KEY)),
         ("with a program's header", {"Authorization": f"Bearer {key}"}),
     ):
-        status, body = exchange.answer(check, "/", None, said)
-        if status in (502, 503):
-            raise causes.of_answer(check["url"], status, body)
+        status, _body = exchange.answer(check, "/", None, said)
         if status != 401:
             raise Fault("LW-PROBE-038", f"{check['url']} answered {status} {what}; expected 401")
     status, body = exchange.answer(check, "/config", None, login(check["user"], key))

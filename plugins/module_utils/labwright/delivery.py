@@ -45,7 +45,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         serving.append(frontend)
     page: dict[str, Any] = {}
     if "web" in entry["duties"]:
-        page = environment(host, catalogue, WEB, build_of(catalogue.stacks[WEB]))
+        page = environment(host, catalogue, WEB, None)
         serving.append(page)
     if "agent" in entry["duties"]:
         agents = environment(host, catalogue, AGENTS, None)
@@ -148,13 +148,6 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
         "store": host.wishes["lab_store"],
         "layers": made,
     }
-
-
-def build_of(stack: Stack) -> dict[str, str]:
-    """The torch build of a stack that computes nothing: there is one, for the CPU."""
-    label = next((label for platform, label in sorted(stack.locked) if platform == PLATFORM), "-+cpu")
-    version, _, tag = label.partition("+")
-    return {"version": version, "tag": tag}
 
 
 def parts(requests: list[dict[str, Any]], role: str) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Any
 from labwright import builds, memory
 from labwright.catalog import NO_LAST, Catalogue
 from labwright.hardware import UNIT_PREFIX, Hardware, version
-from labwright.inventory import DUTIES, WEB, check, wishes_of
+from labwright.inventory import DUTIES, check, wishes_of
 from labwright.planned import Fleet, HostPlan
 from labwright.room import Chooser, Room
 from labwright.spreading import fill
@@ -187,8 +187,6 @@ def check_disk(plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalo
         if f"{root}/models/{model}{'-int4' if packed else ''}" not in hardware.present
     )
     kinds = {f"{root}/envs/{worker.stack}-{worker.build.tag}-": worker.device for worker in plan.workers}
-    if "web" in plan.duties:
-        kinds[f"{root}/envs/{WEB}-cpu-"] = "cpu"
     environments = sum(
         catalogue.torch.disk_mib[device]
         for prefix, device in kinds.items()

@@ -106,6 +106,8 @@ def test_a_host_needs_what_its_groups_need() -> None:
     assert wants(needs.of_host(narrow, catalogue()))["torch"] == ["newer.torch-cu126"]
     slow = host("w1", "workers", lab_bundle_url="", lab_device="cpu", lab_mirrors=SET)
     assert wants(needs.of_host(slow, catalogue()))["torch"] == ["chatglm2.torch-cpu"]
+    page = host("c1", "api web", lab_bundle_url="", lab_mirrors=SET)
+    assert wants(needs.of_host(page, catalogue()))["python"] == ["frontend.fastchat", "web.fastchat"]
     agent = host("a1", "agents", lab_bundle_url="")
     assert wants(needs.of_host(agent, catalogue())) == {"installers": ["conda"], "conda_forge": ["python"]}
 

@@ -8,12 +8,13 @@ port 9090 whether it may answer.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 from labwright_serve.listening import Door, serve
@@ -102,6 +103,20 @@ class Api:
             yield {"text": "The model gave no words.", "error_code": 0}
 
 
+def light() -> Any:
+    """FastChat's page, without what computes.
+
+    FastChat's package imports its models' adapters, and with them torch and transformers: 1.1 GiB in the environment
+    (measured), for one function, which is replaced below.
+    """
+    adapter: Any = ModuleType("fastchat.model.model_adapter")
+    adapter.load_model = adapter.add_model_args = adapter.get_conversation_template = None
+    sys.modules[adapter.__name__] = adapter
+    from fastchat.serve import gradio_web_server
+
+    return gradio_web_server
+
+
 def mend(fastchat: Any, api: Api) -> None:
     """Put our functions in the place of FastChat's; its page looks them up at each event."""
     import gradio
@@ -109,12 +124,20 @@ def mend(fastchat: Any, api: Api) -> None:
 
     def conversation(_: str) -> Any:
         # Its template is the API's to know: it asks the worker.
-        return Conversation(
-            name="labwright", roles=("user", "assistant"), sep_style=SeparatorStyle.ADD_COLON_SINGLE, sep="\n"
-        )
+        style = SeparatorStyle.ADD_COLON_SINGLE
+        return Conversation(name="labwright", roles=("user", "assistant"), messages=[], sep_style=style)
+
+    add_text = fastchat.add_text
+
+    @functools.wraps(add_text)  # Gradio reads the annotations
+    def whole(*values: Any) -> Any:
+        # FastChat gives one value too few for an empty message and for a conversation that is too long: "Error".
+        found = add_text(*values)
+        return found if len(found) == 9 else (*found[:3], None, *found[3:])
 
     fastchat.args = SimpleNamespace(model_list_mode="reload", register_api_endpoint_file=None, show_terms_of_use=False)
     fastchat.api_endpoint_info = Everything()
+    fastchat.add_text = whole
     fastchat.get_model_list = api.models
     fastchat.get_api_provider_stream_iter = api.stream
     fastchat.get_conversation_template = conversation
@@ -147,8 +170,8 @@ def run(door: Door) -> None:
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     import fastapi
     import gradio
-    from fastchat.serve import gradio_web_server as fastchat
 
+    fastchat = light()
     mend(fastchat, Api(options.api_url))
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     serve(door, gradio.mount_gradio_app(app, build(fastchat), path="/"))
