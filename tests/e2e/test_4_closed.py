@@ -11,9 +11,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-import page_client
 import pytest
 from e2e_lab import API, FOLDER, HOSTS, MODEL, PAGE, ROOT, SECRETS, Lab
+
+import page_client
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
