@@ -210,4 +210,4 @@ def test_the_stacks_of_the_project_are_taken_for_every_build_and_the_page_only_w
         assert list(found) == ["chatglm2", "current", "frontend", "agents"]
         assert found["current"] == found["chatglm2"] == ["fastchat", f"torch-{tag}", "transformers"]
     assert list(chosen(program.ENV, ["cu117"], [])) == ["chatglm2", "frontend", "agents"]
-    assert chosen(program.ENV, ["cpu"], ["web"]) == {"web": ["fastchat", "torch-cpu", "transformers"]}
+    assert chosen(program.ENV, ["cpu"], ["web"]) == {"web": ["fastchat"]}
