@@ -16,12 +16,13 @@ SUITE = "bookworm"  # what the kit's CPython is built in
 Want = dict[str, Any]
 
 
-def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """For playbooks/bundle.yml: all locks, the models that it takes along; not conda-forge where the kit is wished."""
+def of_bundle(host: Host, catalogue: Catalogue, also: Collection[str] = ()) -> list[dict[str, Any]]:
+    """For playbooks/bundle.yml: all locks but those of optional stacks that are not in ``also``, the models that it
+    takes along; not conda-forge where the kit is wished."""
     kit = host.wishes["lab_bundle_source"] == "kit"
     found = conda(host, catalogue) if not kit else []
     stacks = serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]})
-    found += indexes(host, catalogue, [*stacks, FRONTEND, AGENTS], host.wishes["lab_bundle_tags"])
+    found += indexes(host, catalogue, [*stacks, FRONTEND, *also, AGENTS], host.wishes["lab_bundle_tags"])
     found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
     debian = delivery.mirror(host, catalogue, "debian", "")
     if debian and host.wishes["lab_bundle_source"] != "conda-forge":

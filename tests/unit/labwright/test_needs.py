@@ -146,6 +146,7 @@ def test_the_bundle_needs_all_locks_and_its_models() -> None:
     found = wants(needs.of_bundle(one, catalogue()))
     assert list(found) == ["installers", "conda_forge", "python", "torch", "hub", "debian"]
     assert {one.split(".")[0] for one in found["python"]} == {"chatglm2", "newer", "frontend", "agents"}
+    assert "web.fastchat" in wants(needs.of_bundle(one, catalogue(), ["web"]))["python"]
     assert found["hub"] == ["hub"]
 
 
