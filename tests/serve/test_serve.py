@@ -740,5 +740,9 @@ def test_the_page_shows_nothing_that_has_no_meaning_here(paged: tuple[Lab, Proce
 
 
 @with_page
-def test_the_page_ends_when_told(lab: Lab) -> None:
-    assert open_page(lab, f"http://127.0.0.1:{free_port()}").end(signal.SIGTERM) == 0
+def test_the_page_ends_when_told_though_somebody_has_it_open(lab: Lab) -> None:
+    page = open_page(lab, f"http://127.0.0.1:{free_port()}")
+    with socket.create_connection(("127.0.0.1", int(page.url.rpartition(":")[2])), 5) as tab:
+        tab.sendall(b"GET /heartbeat/abc1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert tab.recv(12) == b"HTTP/1.1 200"
+        assert page.end(signal.SIGTERM) == 0

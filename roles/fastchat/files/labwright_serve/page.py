@@ -21,6 +21,7 @@ from labwright_serve.listening import Door, serve
 
 log = logging.getLogger("labwright_serve")
 CONNECT_S, ANSWER_S = 5, 600
+PATIENCE_S = 8  # for answers that have begun, when the page is told to end; its unit waits for 15
 AT_ONCE = 16  # answers; more people wait for their turn, and are shown so
 
 
@@ -174,4 +175,5 @@ def run(door: Door) -> None:
     fastchat = light()
     mend(fastchat, Api(options.api_url))
     app = fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    serve(door, gradio.mount_gradio_app(app, build(fastchat), path="/"))
+    # Every open page keeps a connection for as long as it is open.
+    serve(door, gradio.mount_gradio_app(app, build(fastchat), path="/"), patience_s=PATIENCE_S)
