@@ -47,15 +47,16 @@ lint: develop ## Style and types, with no findings and no skips
 	$(MAKE) --no-print-directory lock-check
 	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
-unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
+unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
 	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(BIN)/pytest tests/unit
 	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(BIN)/pytest agents/tests
-	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python $(BIN)/pytest tests/serve
+	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(BIN)/pytest tests/serve
 
 # Agents and FastChat run on Python 3.11 on the hosts, whatever the control node has; their tests do too.
 $(CACHE)/agents/.ready: env/agents/autogen-linux-64.txt
 $(CACHE)/fastchat/.ready: env/stacks/frontend/fastchat-linux-64.txt
-$(CACHE)/agents/.ready $(CACHE)/fastchat/.ready:
+$(CACHE)/web/.ready: env/stacks/web/fastchat-linux-64.txt
+$(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 	@command -v python3.11 >/dev/null || { echo "LW-CONTROL-003: tests of what runs on hosts need python3.11; install it." >&2; exit 2; }
 	@mkdir -p $(CACHE)
 	python3.11 -m venv $(@D)
