@@ -148,7 +148,7 @@ def test_powershell_is_never_run(target: Target, line: str) -> None:
 
 
 def test_programs_that_wine_only_pretends_to_have_refuse(target: Target) -> None:
-    tasks = [{f"{W}.win_command": f"cmd /c {one} /?"} for one in ("netsh", "schtasks", "dism", "setx", "findstr")]
+    tasks = [{f"{W}.win_command": f"cmd /c {one} x"} for one in ("netsh", "schtasks", "dism", "setx", "findstr")]
     for answer in target.play(tasks):
         assert answer["rc"] == 97
         assert "This test target has no" in answer["stderr"]
