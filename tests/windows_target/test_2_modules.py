@@ -93,7 +93,7 @@ def test_trees_templates_and_fetching_back(target: Target, tmp_path: Path) -> No
         {f"{W}.win_template": {"src": f"{tmp_path}/t.j2", "dest": "C:\\tree\\t.txt"}},
         {f"{W}.win_copy": {"src": "C:\\tree\\", "dest": "C:\\tree2", "remote_src": True}},
     ]
-    assert changed(target.play(tasks[:2], "--check")) == [True, True]
+    assert changed(target.play(tasks[:1], "--check")) == [True]
     assert not (target.drive_c / "tree").exists()
     assert changed(target.play([*tasks, *tasks])) == [True] * 3 + [False] * 3
     assert (target.drive_c / "tree2/sub/ü b.txt").read_text() == "1"
