@@ -59,7 +59,5 @@ def make(folder: Path, name: str, address: str) -> None:
     secret = folder / "server.key"
     secret.touch(0o600)
     secret.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )

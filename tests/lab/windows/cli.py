@@ -23,11 +23,15 @@ def parser() -> argparse.ArgumentParser:
     verb.add_argument("--install", action="store_true", help="install what is missing (root, Debian or Ubuntu)")
     verb = verbs.add_parser("up", help="bring a target up; nothing changes where it is up")
     verb.add_argument("--name", required=True)
-    verb.add_argument("--address", default="127.0.0.1", help="where it listens; taken on the loopback where nobody has it")
+    verb.add_argument(
+        "--address", default="127.0.0.1", help="where it listens; taken on the loopback where nobody has it"
+    )
     verb.add_argument("--http", type=int, default=15985, metavar="PORT")
     verb.add_argument("--https", type=int, default=15986, metavar="PORT")
     verb.add_argument("--gpu", metavar="RECORDING", help="give it an nvidia-smi.exe that answers as this recording")
-    verb.add_argument("--edition", choices=sorted(targets.CAPTIONS), default="11", help="what Windows it says that it is")
+    verb.add_argument(
+        "--edition", choices=sorted(targets.CAPTIONS), default="11", help="what Windows it says that it is"
+    )
     for name, words in (
         ("down", "switch a target off; its machine stays"),
         ("reboot", "reboot a target, and wait until it is up"),

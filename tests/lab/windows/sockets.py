@@ -85,7 +85,7 @@ def inodes(pid: int) -> Iterable[str]:
     """Yield the sockets that a process holds."""
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry))
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
             if match:
                 yield match[1]
     except OSError:

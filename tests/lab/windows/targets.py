@@ -22,6 +22,7 @@ from ..errors import LabError
 from ..settings import Settings, locked, write_if_changed
 from . import certificates
 from . import machine as programs
+from .machine import make as made
 from .wine import HERE, Wine, make_pristine
 
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,14}$")
@@ -43,7 +44,9 @@ def home(settings: Settings) -> Path:
 def folder_of(settings: Settings, name: str) -> Path:
     """Return a target's folder; raises LW-LAB-110 where the name is none."""
     if not NAME.match(name):
-        raise LabError("LW-LAB-110", f"--name {name!r}: expected a small letter, then small letters, digits and '-', 15 at most")
+        raise LabError(
+            "LW-LAB-110", f"--name {name!r}: expected a small letter, then small letters, digits and '-', 15 at most"
+        )
     return home(settings) / name
 
 
@@ -71,7 +74,9 @@ def check_wish(address: str, http: int, https: int) -> None:
     except ValueError:
         raise LabError("LW-LAB-111", f"--address {address!r} is not an IPv4 address") from None
     if not parsed.is_private or parsed.is_unspecified:
-        raise LabError("LW-LAB-111", f"--address {address}: expected 127.0.0.1, or a private address in a lab's network")
+        raise LabError(
+            "LW-LAB-111", f"--address {address}: expected 127.0.0.1, or a private address in a lab's network"
+        )
     if http == https or not all(0 < port < 65536 for port in (http, https)):
         raise LabError("LW-LAB-111", f"--http {http} --https {https}: expected two different ports from 1 to 65535")
 
@@ -88,8 +93,23 @@ def take_address(address: str) -> bool:
         ["ip", "address", "add", f"{address}/32", "dev", "lo"], capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise LabError("LW-LAB-112", f"this machine has not got the address {address}, and cannot take it: {done.stderr.strip()}")
+        raise LabError(
+            "LW-LAB-112", f"this machine has not got the address {address}, and cannot take it: {done.stderr.strip()}"
+        )
     return True
+
+
+def check_free(address: str, *ports: int) -> None:
+    """Raise where another listens where a target would: LW-LAB-116."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise LabError(
+                    "LW-LAB-116", f"the target cannot listen on {address}:{port}: {error.strerror}; choose other ports"
+                ) from None
 
 
 def server_of(folder: Path) -> files.Server | None:
@@ -153,7 +173,13 @@ def up(
     folder = folder_of(settings, name)
     check_wish(address, http, https)
     about = {
-        "name": name, "address": address, "http": http, "https": https, "user": USER, "caption": CAPTIONS[edition], "gpu": gpu,
+        "name": name,
+        "address": address,
+        "http": http,
+        "https": https,
+        "user": USER,
+        "caption": CAPTIONS[edition],
+        "gpu": gpu,
         "own_address": False,
     }
     with locked(home(settings) / f".{name}.lock"):
@@ -164,13 +190,17 @@ def up(
             if differs:
                 raise LabError(
                     "LW-LAB-113",
-                    f"the target {name} is there with another {', '.join(differs)}; run target.py wipe --name {name} first",
+                    f"the target {name} is there with another {', '.join(differs)}; wipe it first (target.py wipe)",
                 )
             if running(folder):
                 return {"changed": False, **told(folder)}
         about["own_address"] = take_address(address) or about["own_address"]
+        check_free(address, http, https)
         if not folder.exists():
             make(settings, folder, about)
+        # Made once, which takes its time: not while the target's process is waited for.
+        made.programs(settings.cache)
+        made.base(settings.cache)
         start(folder)
         return {"changed": True, **told(folder)}
 
@@ -196,11 +226,26 @@ def start(folder: Path) -> None:
         if (folder / "up.json").exists():
             return
         time.sleep(0.1)
-    files.end(server)
+    halt(folder, server)
     last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     raise LabError(
-        "LW-LAB-114", f"the target {folder.name} did not come up; its last word: {last[-1] if last else 'none'} (all of it: {log})"
+        "LW-LAB-114",
+        f"the target {folder.name} did not come up; its last word: {last[-1] if last else 'none'} (all of it: {log})",
     )
+
+
+def halt(folder: Path, server: files.Server | None) -> None:
+    """End a target's process, and whatever it left."""
+    if server is not None and files.is_ours(server):
+        os.kill(server.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while files.is_ours(server) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        files.end(server)
+    Wine(folder / "prefix").halt()
+    programs.stop(folder)
+    for name in ("up.json", "server.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def down(settings: Settings, name: str) -> bool:
@@ -209,20 +254,13 @@ def down(settings: Settings, name: str) -> bool:
     if not folder.exists():
         return False
     with locked(home(settings) / f".{name}.lock"):
-        server, was_up = server_of(folder), running(folder)
-        if server is not None and was_up:
-            os.kill(server.pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while running(folder) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            files.end(server)
-        Wine(folder / "prefix").halt()
-        programs.stop(folder)
-        (folder / "up.json").unlink(missing_ok=True)
-        (folder / "server.json").unlink(missing_ok=True)
+        was_up = running(folder)
+        halt(folder, server_of(folder))
         about = json.loads((folder / "target.json").read_text())
         if about["own_address"]:
-            subprocess.run(["ip", "address", "del", f"{about['address']}/32", "dev", "lo"], capture_output=True, check=False)
+            subprocess.run(
+                ["ip", "address", "del", f"{about['address']}/32", "dev", "lo"], capture_output=True, check=False
+            )
         return was_up
 
 
@@ -256,4 +294,8 @@ def wipe(settings: Settings, name: str) -> bool:
 
 def every(settings: Settings) -> list[dict[str, Any]]:
     """Return all targets."""
-    return [told(path.parent) for path in sorted(home(settings).glob("*/target.json")) if not path.parent.name.startswith(".")]
+    return [
+        told(path.parent)
+        for path in sorted(home(settings).glob("*/target.json"))
+        if not path.parent.name.startswith(".")
+    ]

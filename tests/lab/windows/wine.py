@@ -24,7 +24,19 @@ STUBS = (
     r"system32\WindowsPowerShell\v1.0\powershell.exe",
     *(
         rf"system32\{name}.exe"
-        for name in ("netsh", "schtasks", "setx", "icacls", "cacls", "dism", "systeminfo", "secedit", "wevtutil", "wusa")
+        for name in (
+            "netsh",
+            "schtasks",
+            "setx",
+            "icacls",
+            "cacls",
+            "dism",
+            "systeminfo",
+            "secedit",
+            "wevtutil",
+            "wusa",
+            "findstr",
+        )
     ),
 )
 DRIVE = re.compile(r"^([A-Za-z]):[\\/]?(.*)$", re.DOTALL)

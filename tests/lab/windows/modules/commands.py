@@ -87,7 +87,9 @@ def win_command(args: Result, context: Context) -> Result:
         )
         if ended.error:
             why = ERRORS.get(ended.error, f"error {ended.error}")
-            raise Failed(f"Failed to run: '{line}': Exception calling \"CreateProcess\": {why}", **result | {"rc": ended.error})
+            raise Failed(
+                f"Failed to run: '{line}': Exception calling \"CreateProcess\": {why}", **result | {"rc": ended.error}
+            )
         made = {
             "rc": ended.rc,
             "stdout": ended.stdout.decode("utf-8", "replace"),
@@ -95,7 +97,11 @@ def win_command(args: Result, context: Context) -> Result:
         }
     over = datetime.datetime.now(datetime.UTC)
     result.update(
-        made, changed=True, start=f"{began:%Y-%m-%d %H:%M:%S.%f}", end=f"{over:%Y-%m-%d %H:%M:%S.%f}", delta=str(over - began)
+        made,
+        changed=True,
+        start=f"{began:%Y-%m-%d %H:%M:%S.%f}",
+        end=f"{over:%Y-%m-%d %H:%M:%S.%f}",
+        delta=str(over - began),
     )
     if result["rc"]:
         raise Failed("non-zero return code", **result)

@@ -42,12 +42,25 @@ def date_time(_: Context) -> Result:
     utc = now.astimezone(datetime.UTC)
     return {
         "ansible_date_time": {
-            "date": f"{now:%Y-%m-%d}", "day": f"{now:%d}", "hour": f"{now:%H}", "minute": f"{now:%M}", "month": f"{now:%m}",
-            "second": f"{now:%S}", "time": f"{now:%H:%M:%S}", "year": f"{now:%Y}", "weekday": f"{now:%A}",
-            "weekday_number": f"{now:%w}", "weeknumber": f"{now:%V}", "epoch": str(int(now.timestamp())),
-            "epoch_int": int(now.timestamp()), "iso8601": f"{utc:%Y-%m-%dT%H:%M:%SZ}",
-            "iso8601_micro": f"{utc:%Y-%m-%dT%H:%M:%S.%fZ}", "iso8601_basic": f"{now:%Y%m%dT%H%M%S%f}",
-            "iso8601_basic_short": f"{now:%Y%m%dT%H%M%S}", "tz": "UTC", "tz_offset": f"{now:%z}",
+            "date": f"{now:%Y-%m-%d}",
+            "day": f"{now:%d}",
+            "hour": f"{now:%H}",
+            "minute": f"{now:%M}",
+            "month": f"{now:%m}",
+            "second": f"{now:%S}",
+            "time": f"{now:%H:%M:%S}",
+            "year": f"{now:%Y}",
+            "weekday": f"{now:%A}",
+            "weekday_number": f"{now:%w}",
+            "weeknumber": f"{now:%V}",
+            "epoch": str(int(now.timestamp())),
+            "epoch_int": int(now.timestamp()),
+            "iso8601": f"{utc:%Y-%m-%dT%H:%M:%SZ}",
+            "iso8601_micro": f"{utc:%Y-%m-%dT%H:%M:%S.%fZ}",
+            "iso8601_basic": f"{now:%Y%m%dT%H%M%S%f}",
+            "iso8601_basic_short": f"{now:%Y%m%dT%H%M%S}",
+            "tz": "UTC",
+            "tz_offset": f"{now:%z}",
         }
     }
 
@@ -148,9 +161,16 @@ def interfaces(context: Context) -> Result:
     return {
         "ansible_interfaces": [
             {
-                "connection_name": "Ethernet", "default_gateway": None, "dns_domain": None, "interface_index": 1,
-                "interface_name": "Labwright test target", "ipv4": {"address": context.machine.address, "prefix": "24"},
-                "ipv6": None, "macaddress": "00:00:00:00:00:00", "mtu": 1500, "speed": 1000,
+                "connection_name": "Ethernet",
+                "default_gateway": None,
+                "dns_domain": None,
+                "interface_index": 1,
+                "interface_name": "Labwright test target",
+                "ipv4": {"address": context.machine.address, "prefix": "24"},
+                "ipv6": None,
+                "macaddress": "00:00:00:00:00:00",
+                "mtu": 1500,
+                "speed": 1000,
             }
         ]
     }
@@ -163,7 +183,9 @@ def addresses(context: Context) -> Result:
 def windows_domain(context: Context) -> Result:
     role = "Stand-alone server" if context.machine.is_server else "Stand-alone workstation"
     return {
-        "ansible_windows_domain": "WORKGROUP", "ansible_windows_domain_member": False, "ansible_windows_domain_role": role,
+        "ansible_windows_domain": "WORKGROUP",
+        "ansible_windows_domain_member": False,
+        "ansible_windows_domain_role": role,
     }
 
 
@@ -231,7 +253,7 @@ def win_disk_facts(args: Result, context: Context) -> Result:
         "size_remaining": usage.free,
         "type": "NTFS",
     }
-    partition = {
+    partition: Result = {
         "access_paths": ["C:\\", volume_path],
         "drive_letter": "C",
         "gpt_type": "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}",

@@ -34,7 +34,7 @@ def link_target(path: Path, context: Context) -> str:
 def described(path: Path, context: Context, *, algorithm: str | None, size: bool) -> Result:
     """Return what win_stat and win_find say of something that exists; ``algorithm`` None: no checksum."""
     junction, link = is_junction(path), path.is_symlink()
-    folder = path.is_dir() and not link or junction
+    folder = (path.is_dir() and not link) or junction
     about = path.lstat() if link else path.stat()
     read_only = not about.st_mode & 0o200
     attributes = [
@@ -66,7 +66,9 @@ def described(path: Path, context: Context, *, algorithm: str | None, size: bool
         result["lnk_source"] = result["lnk_target"] = link_target(path, context)
     if folder:
         if size:
-            result["size"] = sum(one.stat().st_size for one in path.rglob("*") if one.is_file() and not one.is_symlink())
+            result["size"] = sum(
+                one.stat().st_size for one in path.rglob("*") if one.is_file() and not one.is_symlink()
+            )
         return result
     result["extension"] = path.suffix
     if size:
@@ -181,7 +183,9 @@ def copy_query(args: Result, context: Context) -> Result:
         if path.is_dir():
             path = path / Path(one["src"]).name
         if path.is_dir():
-            raise Failed(f"cannot copy file to dest '{context.wine.windows(path)}': object at path is already a directory")
+            raise Failed(
+                f"cannot copy file to dest '{context.wine.windows(path)}': object at path is already a directory"
+            )
         if not path.is_file() or (force and checksum(path) != one["checksum"]):
             files.append(one)
     folders = []
@@ -236,9 +240,7 @@ def copy_remote(args: Result, context: Context) -> Result:
         result["checksum"] = checksum(source)
     measured = target if target.exists() else source
     files = [measured] if measured.is_file() else [one for one in measured.rglob("*") if one.is_file()]
-    result.update(
-        changed=changed, dest=context.wine.windows(target), size=sum(one.stat().st_size for one in files)
-    )
+    result.update(changed=changed, dest=context.wine.windows(target), size=sum(one.stat().st_size for one in files))
     return with_diff(result, context, lines)
 
 
@@ -356,6 +358,13 @@ def win_find(args: Result, context: Context) -> Result:
             if matches(path, args, now):
                 algorithm = args["checksum_algorithm"] if args["get_checksum"] else None
                 found[key] = described(path, context, algorithm=algorithm, size=not path.is_dir())
-    empty = {"checksum": None, "extension": None, "lnk_source": None, "lnk_target": None, "sharename": None, "size": None}
+    empty = {
+        "checksum": None,
+        "extension": None,
+        "lnk_source": None,
+        "lnk_target": None,
+        "sharename": None,
+        "size": None,
+    }
     files = [{**empty, **one} for one in found.values()]
     return {"changed": False, "examined": examined, "matched": len(files), "files": files}

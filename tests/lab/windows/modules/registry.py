@@ -11,7 +11,13 @@ from .context import Context, Failed, Result, stand_in
 TYPES = {"none": 0, "string": 1, "expandstring": 2, "binary": 3, "dword": 4, "multistring": 7, "qword": 11}
 KINDS = {0: "None", 1: "String", 2: "ExpandString", 3: "Binary", 4: "DWord", 7: "MultiString", 11: "QWord"}
 NAMES = {
-    0: "REG_NONE", 1: "REG_SZ", 2: "REG_EXPAND_SZ", 3: "REG_BINARY", 4: "REG_DWORD", 7: "REG_MULTI_SZ", 11: "REG_QWORD",
+    0: "REG_NONE",
+    1: "REG_SZ",
+    2: "REG_EXPAND_SZ",
+    3: "REG_BINARY",
+    4: "REG_DWORD",
+    7: "REG_MULTI_SZ",
+    11: "REG_QWORD",
 }
 
 
@@ -85,7 +91,9 @@ def wished(kind: int, data: Any) -> Any:
         except ValueError:
             raise Failed(f"data '{data}' is no number, and the type wants one") from None
         if number >= 1 << (32 if kind == 4 else 64):
-            raise Failed(f"data cannot be larger than 0x{'f' * (8 if kind == 4 else 16)} when type is {KINDS[kind].lower()}")
+            raise Failed(
+                f"data cannot be larger than 0x{'f' * (8 if kind == 4 else 16)} when type is {KINDS[kind].lower()}"
+            )
         return number % (1 << (32 if kind == 4 else 64))
     if kind == 7:
         return [] if data is None else [str(one) for one in data] if isinstance(data, list) else [str(data)]
@@ -126,7 +134,10 @@ def win_regedit(args: Result, context: Context) -> Result:
         result["data_changed"] = decoded(*old[1:]) != new
     if context.diff:
         before = {} if old is None else {name: shown(old[1], decoded(*old[1:]))}
-        result["diff"] = {"before": {path: before} if there is not None else "", "after": {path: {name: shown(kind, new)}}}
+        result["diff"] = {
+            "before": {path: before} if there is not None else "",
+            "after": {path: {name: shown(kind, new)}},
+        }
     if not context.check:
         if nothing:
             error = context.wine.hand("registry", "write", key)["error"]

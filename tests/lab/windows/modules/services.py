@@ -9,21 +9,41 @@ from . import registry
 from .context import Context, Failed, Result, stand_in
 
 STATES = {
-    1: "stopped", 2: "start_pending", 3: "stop_pending", 4: "started", 5: "continue_pending", 6: "pause_pending", 7: "paused",
+    1: "stopped",
+    2: "start_pending",
+    3: "stop_pending",
+    4: "started",
+    5: "continue_pending",
+    6: "pause_pending",
+    7: "paused",
 }
 STARTS = {0: "boot", 1: "system", 2: "auto", 3: "manual", 4: "disabled"}
 ERRORS = {0: "ignore", 1: "normal", 2: "severe", 3: "critical"}
 CONTROLS = {
-    1: "stop", 2: "pause_continue", 4: "shutdown", 8: "param_change", 16: "netbind_change", 32: "hardware_profile_change",
-    64: "power_event", 128: "session_change", 256: "pre_shutdown",
+    1: "stop",
+    2: "pause_continue",
+    4: "shutdown",
+    8: "param_change",
+    16: "netbind_change",
+    32: "hardware_profile_change",
+    64: "power_event",
+    128: "session_change",
+    256: "pre_shutdown",
 }
 ACTIONS = {0: "none", 1: "restart", 2: "reboot", 3: "run_command"}
 KEY = r"HKLM\System\CurrentControlSet\Services"
 WAIT_SECONDS = 30
 # What win_service has and this target does not set; asking for one fails.
 LATER = (
-    "failure_actions", "failure_actions_on_non_crash_failure", "failure_command", "failure_reboot_msg",
-    "failure_reset_period_sec", "load_order_group", "pre_shutdown_timeout_ms", "required_privileges", "service_type",
+    "failure_actions",
+    "failure_actions_on_non_crash_failure",
+    "failure_command",
+    "failure_reboot_msg",
+    "failure_reset_period_sec",
+    "load_order_group",
+    "pre_shutdown_timeout_ms",
+    "required_privileges",
+    "service_type",
     "sid_info",
 )
 SYSTEM = ("localsystem", "nt authority\\system", "system", ".\\localsystem", "s-1-5-18")
@@ -114,7 +134,9 @@ def stop(context: Context, name: str) -> None:
     """Stop a service and wait for it."""
     error = asked(context, "stop", name)
     if error not in (0, 1062) or not until(context, name, 1):
-        raise Failed(f"Failed to stop service '{name}' (Windows says {error}); it did not stop in {WAIT_SECONDS} seconds")
+        raise Failed(
+            f"Failed to stop service '{name}' (Windows says {error}); it did not stop in {WAIT_SECONDS} seconds"
+        )
 
 
 def start(context: Context, name: str) -> None:
@@ -182,7 +204,11 @@ def win_service(args: Result, context: Context) -> Result:
             error = asked(context, "delete", found[0]["name"])
             if error not in (0, 1072):
                 raise Failed(f"Failed to delete service '{name}': Windows says {error}")
-        return {"changed": bool(found), "exists": False, **diff(context, [("state", "", "present", "absent")] if found else [])}
+        return {
+            "changed": bool(found),
+            "exists": False,
+            **diff(context, [("state", "", "present", "absent")] if found else []),
+        }
     changes: list[tuple[str, str, Any, Any]] = []
     if not found:
         if not args.get("path"):
@@ -207,7 +233,16 @@ def win_service(args: Result, context: Context) -> Result:
         "exists": True,
         **{
             key: after[key]
-            for key in ("name", "display_name", "description", "path", "start_mode", "state", "username", "dependencies")
+            for key in (
+                "name",
+                "display_name",
+                "description",
+                "path",
+                "start_mode",
+                "state",
+                "username",
+                "dependencies",
+            )
         },
         **diff(context, changes),
     }
