@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostkit.result import Problem
-from labwright import delivery, doors, hardware, inventory, needs, paths
+from labwright import delivery, doors, hardware, inventory, needs, operate, paths
 from labwright.catalog import Catalogue, Gpus, Layer
 from labwright.hardware import Hardware
 from labwright.planned import Fleet
@@ -444,6 +444,22 @@ def test_leftovers_are_swept_before_the_python_that_sweeps() -> None:
     for at, one in enumerate(folders):
         assert not any(other.is_relative_to(one) for other in folders[at + 1 :]), "what is inside goes first"
     assert delivery.leftovers(CONTROL)["conda"]["first"] is False
+
+
+def test_services_are_called_as_windows_calls_them_when_they_are_looked_at_and_restarted() -> None:
+    whole = written(plan(MIXED, {"win21": T4}))
+    entry = whole["hosts"]["win21"]
+    assert operate.units(entry, firewall=True) == [f"labwright-worker-{SMALL}"]
+    assert operate.units(whole["hosts"]["ctl10"], firewall=True)[0] == "labwright-firewall"
+    wish = operate.restart_wish({}, whole)
+    (one,) = operate.restarts(whole, "win21", wish)
+    assert one["request"]["unit"] == f"labwright-worker-{SMALL}"
+    control = on_windows(host("ctl9", "controller", lab_bundle_url=""))
+    other = host("w11", "workers api", lab_bundle_url="", lab_models=[SMALL])
+    whole = written(plan([control, other], {"ctl9": CPU}))
+    wish = operate.restart_wish({"restart_what": "all"}, whole)
+    assert [row["unit"] for row in operate.restart_rest(whole, "ctl9", wish)] == ["labwright-controller"]
+    assert operate.restart_rest(whole, "w11", wish)[0]["unit"].endswith(".service")
 
 
 # --- any mixed lab ---------------------------------------------------------------------------------------------------
