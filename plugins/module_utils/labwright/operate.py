@@ -31,7 +31,7 @@ def units(entry: Mapping[str, Any], firewall: bool = False) -> list[str]:
     ours = firewall and system(entry) is paths.SYSTEMS[paths.LINUX]
     closed = ours and (entry.get("controller") or entry.get("api") or entry["workers"])
     found = [f"{PREFIX}firewall"] if closed else []
-    found += [f"{PREFIX}{duty}" for duty in ("controller", "api") if entry.get(duty)]
+    found += [f"{PREFIX}{duty}" for duty in ("controller", "api", "web") if entry.get(duty)]
     found += [f"{PREFIX}gateway"] if entry.get("gateway") else []
     for row in entry["workers"]:
         found += [engine_unit(row["name"])] if row.get("engine_url") else []
