@@ -156,8 +156,9 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
     made = [conda_layer(host, catalogue, stack), *(pip_layer(host, catalogue, layer, tag) for layer in layers)]
     digest = hashlib.sha256("".join(layer["digest"] for layer in made).encode()).hexdigest()[:12]
     kind = f"{name}-{tag}" if tag else name
+    prefix = host.below("lab_root", "envs", f"{kind}-{digest}")
     return {
-        "prefix": (prefix := host.below("lab_root", "envs", f"{kind}-{digest}")),
+        "prefix": prefix,
         "python": host.system.python(prefix),
         "link": host.below("lab_root", "envs", kind),
         "conda": host.system.conda(host.below("lab_root", "conda")),
