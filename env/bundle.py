@@ -37,10 +37,12 @@ def default_locks(
     tags: Sequence[str],
     stacks: Sequence[str] = (),
     engines: Sequence[str] = (),
+    also: Sequence[str] = (),
     platform: str = tools.LINUX,
 ) -> list[Path]:
-    """The Python locks for a platform's hosts: of the stacks named, or of all but the optional ones, and of the agents.
-    Stacks of other engines than FastChat's own worker are taken where the engine is among `engines` and runs there.
+    """The Python locks for a platform's hosts: of the stacks named, or of all but the optional ones (but those in
+    `also`), and of the agents. Stacks of other engines than FastChat's own worker are taken where the engine is among
+    `engines` and runs there.
 
     Of the layers that are locked for several torch builds, those of `tags` are taken; a stack without any of them has
     nothing to serve with here, and is left out.
@@ -51,7 +53,7 @@ def default_locks(
             f"LW-BUNDLE-027: there is no engine {', '.join(sorted(unknown))} in env/engines. Mend lab_bundle_engines "
             "(--engine)."
         )
-    if unknown := set(stacks) - {folder.name for folder in folders}:
+    if unknown := {*stacks, *also} - {folder.name for folder in folders}:
         known = ", ".join(folder.name for folder in folders)
         raise Problem(
             f"LW-BUNDLE-024: there is no stack {', '.join(sorted(unknown))}; there are {known}. Mend --stack."
@@ -62,7 +64,8 @@ def default_locks(
     for folder in folders:
         stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
         engine = stack.get("engine", "")
-        if folder.name not in stacks if stacks else stack.get("optional") or (engine and engine not in engines):
+        unasked = stack.get("optional") or (engine and engine not in engines)
+        if folder.name not in also and (folder.name not in stacks if stacks else unasked):
             continue
         if platform not in stack.get("platforms", [tools.LINUX]):
             continue
@@ -157,7 +160,8 @@ def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
     found: dict[str, tuple[Path, str]] = {}
     for platform in platforms:
         named = [path.resolve() for path in options.lock if (tools.WINDOWS in path.name) == (platform == tools.WINDOWS)]
-        wanted = (options.tag or ["cpu"], options.stack, options.engine, platform)
+        also = options.also if platform == tools.LINUX else []  # what is optional stands behind the API, so on Linux
+        wanted = (options.tag or ["cpu"], options.stack, options.engine, also, platform)
         lock_files = named if options.lock else default_locks(ENV, *wanted)
         sources |= {f"recipes/{_recipe_name(path)}": path for path in lock_files}
         pins = locks.read_locks(lock_files, SERIES, platform)
@@ -227,6 +231,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--stack", action="append", default=[], help="a stack to take; repeatable; default: all but optional ones"
     )
+    one.add_argument("--also", action="append", default=[], help="an optional stack to take beside those; repeatable")
     one.add_argument(
         "--platform", choices=[tools.LINUX, tools.WINDOWS], action="append", default=[],
         help="whose hosts to serve; Linux's always; repeatable",

@@ -12,6 +12,8 @@ from targets_lab import Target, W, call, changed, free_port
 
 def raised(name: str, factory: pytest.TempPathFactory) -> Target:
     """Bring a target up on free ports."""
+    status, _, said = call("prerequisites", "--install")
+    assert status == 0, said
     call("wipe", "--name", name)
     status, told, said = call("up", "--name", name, "--http", str(free_port()), "--https", str(free_port()))
     assert status == 0, said

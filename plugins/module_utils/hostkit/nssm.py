@@ -5,9 +5,9 @@ Request: ``name``, ``state``; ``nssm`` (the program), ``etc`` and ``logs`` (fold
 ``stopped`` (argv), ``stop_wait_s``, ``writable`` (folders), ``python`` and ``hostkit`` (what runs the verb ``pace``
 before each start); ``files`` (name → text), ``config``, ``generation``, ``log_max``.
 
-What differs is found by the registry, not by `nssm get`, whose words depend on the code page. NSSM starts a program that
-ends again and again later and later, and would do so for ever; the verb ``pace``, which it runs before each start, gives
-it up. The service runs as its virtual account (``NT SERVICE\\NAME``), which has no password.
+What differs is found by the registry, not by `nssm get`, whose words depend on the code page. NSSM starts a program
+that ends again and again later and later, and would do so for ever; the verb ``pace``, which it runs before each start,
+gives it up. The service runs as its virtual account (``NT SERVICE\\NAME``), which has no password.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ RESTART_MS = 2000
 THROTTLE_MS = 3000  # a program that ends sooner than this was not up
 EVERY_S = 0.3
 PATIENCE_S = 60.0
+TAIL = 64 << 10
+MOST_FILES = 200  # NSSM puts the log aside at each start
 # What NSSM does not write down when it is wanted.
 DEFAULTS: dict[str, Any] = {"AppThrottle": 1500, "AppRestartDelay": 0, "AppStopMethodConsole": 1500}
 # What the service manager keeps of a service, and how `nssm set` calls it; the rest makes it another service.
@@ -200,8 +202,10 @@ def define(
         told([request["nssm"], "set", name, head, *words], name, f"set {head}")
     log = folder_of_log(request)
     log.mkdir(parents=True, exist_ok=True)
-    for folder in (log, *map(Path, request["definition"].get("writable") or [])):
-        rights = access.wanted(0o755, wanted["ObjectName"], writes=True)
+    # What services ask and log is nobody's to change: folders of ProgramData let every user add files.
+    shut = {Path(request["etc"]): access.wanted(0o755), log.parent: access.wanted(0o755)}
+    mine = access.wanted(0o755, wanted["ObjectName"], writes=True)
+    for folder, rights in {**shut, **dict.fromkeys([log, *map(Path, request["definition"]["writable"])], mine)}.items():
         if folder.is_dir() and not access.fits(folder, rights):
             access.grant(folder, rights)
 
@@ -249,7 +253,7 @@ def folder_of_log(request: dict[str, Any]) -> Path:
 
 def given_up(request: dict[str, Any]) -> bool:
     """Whether the verb pace, not a person, let it stay down."""
-    return "LW-SERVICE-003" in " ".join(tail(folder_of_log(request) / f"{request['name']}.log", 5))
+    return "LW-SERVICE-003" in " ".join(last_words(Path(request["logs"]), request["name"], 5))
 
 
 def text_of(path: Path) -> Optional[str]:
@@ -308,6 +312,11 @@ def come_up(request: dict[str, Any], act: str) -> None:
     name = request["name"]
     ready = json.loads(request["files"]["ready.json"])
     if act != "waited for":
+        before = json.loads(request["files"].get("before.json", '{"checks": []}'))
+        try:
+            probe.run(before, False)
+        except Problem as problem:
+            raise Problem("LW-SERVICE-001", f"{name} was not started: {problem.message}") from problem
         (folder_of_log(request) / STARTS).unlink(missing_ok=True)  # earlier starts are no reason not to start this one
         argv = [
             request["nssm"],
@@ -330,10 +339,10 @@ def come_up(request: dict[str, Any], act: str) -> None:
             except Problem as problem:
                 why = problem.message
         time.sleep(EVERY_S)
-    log = folder_of_log(request) / f"{name}.log"
     words = f"{name} did not start; expected it to answer what stands in {Path(request['etc']) / name}\\ready.json"
-    last = " | ".join(line[:400] for line in tail(log, 12))
-    raise Problem("LW-SERVICE-001", f"{words}. It {why or 'never ran'}. Its last words: {last}. See {log} there.")
+    last = " | ".join(line[:400] for line in last_words(Path(request["logs"]), name, 12))
+    see = f"See {folder_of_log(request)} there."
+    raise Problem("LW-SERVICE-001", f"{words}. It {why or 'never ran'}. Its last words: {last}. {see}")
 
 
 def stop(request: dict[str, Any]) -> None:
@@ -397,24 +406,39 @@ def names() -> list[str]:
     return sorted(name for name in registry.keys(SERVICES) if name.startswith("labwright-"))
 
 
-def tail(path: Path, lines: int) -> list[str]:
-    """The end of a log."""
+def files_of_log(logs: Path, name: str) -> list[Path]:
+    """A service's log, newest first: what is being written, then what was put aside, at a start and when full."""
+    aside = sorted((logs / name).glob(f"{name}-*.log"), reverse=True)
+    return [logs / name / f"{name}.log", *aside]
+
+
+def last_words(logs: Path, name: str, lines: int) -> list[str]:
+    """The end of its log."""
+    found: list[str] = []
+    for path in files_of_log(logs, name):
+        if len(found) < lines:
+            found = [*tail(path), *found]
+    return found[-lines:]
+
+
+def tail(path: Path) -> list[str]:
+    """The last lines of a file, without gaps."""
     try:
         with path.open("rb") as stream:
-            stream.seek(max(0, path.stat().st_size - (64 << 10)))
+            stream.seek(max(0, path.stat().st_size - TAIL))
             text = stream.read().decode("utf-8", "replace")
     except OSError:
         return []
-    return [line.strip() for line in text.splitlines() if line.strip()][-lines:]
+    return [line.strip() for line in text.splitlines() if line.strip()]
 
 
 def prune(logs: Path, most: str) -> None:
-    """Remove the oldest logs that were put aside, until all logs of the host fit."""
+    """Remove the oldest logs that were put aside, until all logs of the host fit, and are not too many."""
     found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in logs.glob("*/*.log"))
-    total = sum(bytes_ for _when, bytes_, _path in found)
+    total, left = sum(bytes_ for _when, bytes_, _path in found), len(found)
     for _when, bytes_, path in found:
-        if total <= size(most):
+        if total <= size(most) and left <= MOST_FILES:
             break
         if path.stem != path.parent.name:  # not the one that is being written
             path.unlink(missing_ok=True)
-            total -= bytes_
+            total, left = total - bytes_, left - 1

@@ -8,8 +8,8 @@ systemd 252, Debian 12's, has no RestartSteps=, so the growing delay is slept he
 too many starts, this ends at once each time, and the unit's start limit makes of that a unit that is `failed`.
 
 On Windows NSSM runs it before each start of the program. It waits by itself, and would end this after 20 s; the exit
-status 99 makes it give the start up. A person's start, and a boot's, is NSSM's first: its starts are forgotten. Logs that
-were put aside are bounded here too (``logs``, ``log_max``).
+status 99 makes it give the start up. A person's start, and a boot's, is NSSM's first: its starts are forgotten. Logs
+that were put aside are bounded here too (``logs``, ``log_max``).
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class Wine:
             **(extra or {}),
             "WINEPREFIX": str(self.prefix),
             "WINEDEBUG": "-all",
-            "WINEDLLOVERRIDES": "mscoree,mshtml=",
+            "WINEDLLOVERRIDES": "mscoree,mshtml=;icacls.exe=n",
             "HOME": "/root",
             "LC_ALL": "C.UTF-8",
             "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -151,8 +151,8 @@ class Wine:
         name = f"hand-{secrets.token_hex(6)}"
         report = self.drive_c / "windows" / "temp" / name
         extra = {**(environment or {}), "HAND_LINE": line, "HAND_STATUS": rf"C:\windows\temp\{name}"}
-        if folder:
-            extra["HAND_FOLDER"] = folder
+        # As over WinRM: in the user's own folder, and never on Wine's drive Z:.
+        extra["HAND_FOLDER"] = folder or r"C:\users\root"
         done = subprocess.run(
             ["wine", HAND, "run"], env=self.environment(extra), input=stdin, capture_output=True, cwd="/", check=False
         )

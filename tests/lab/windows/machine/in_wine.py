@@ -61,7 +61,7 @@ def held(drive_c: str) -> dict[str, str]:
 def wine_environment(prefix: str) -> dict[str, str]:
     """What Wine itself needs of this machine; a Windows program gets its own variables from reach.exe."""
     kept = {name: value for name, value in _environ.items() if name in ("PATH", "HOME", "LANG", "LC_ALL")}
-    return kept | {"WINEPREFIX": prefix, "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml="}
+    return kept | {"WINEPREFIX": prefix, "WINEDEBUG": "-all", "WINEDLLOVERRIDES": "mscoree,mshtml=;icacls.exe=n"}
 
 
 def reach(*words: str) -> list[str]:
