@@ -79,8 +79,8 @@ $(CACHE)/nginx/.ready:
 	cd $(@D) && { apt-get download -q nginx || { apt-get update -q && apt-get download -q nginx; }; } && dpkg-deb -x nginx_*.deb .
 	@touch $@
 
-windows: develop ## The Windows target: real Ansible, WinRM and nssm.exe, with modules that stand in for PowerShell's on Wine
-	$(BIN)/pytest tests/windows_target
+windows: develop ## Windows: real Ansible, WinRM and nssm.exe on Wine, with stand-ins for PowerShell's modules and for Python
+	$(BIN)/pytest tests/windows_target tests/windows
 
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e

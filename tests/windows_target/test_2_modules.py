@@ -344,6 +344,15 @@ def test_services_with_the_real_nssm(target: Target, nssm: str, sleeper: str) ->
     assert log.read_text().count("\n") == 1
     changed([target.one(f"{W}.win_service", name="sleeper", state="restarted")])
     assert log.read_text().endswith("|other\n")
+    # A program that runs can be neither removed nor overwritten.
+    for task in (
+        {f"{W}.win_file": {"path": sleeper, "state": "absent"}},
+        {f"{W}.win_file": {"path": "C:\\tools", "state": "absent"}},
+        {f"{W}.win_copy": {"content": "x", "dest": sleeper}},
+    ):
+        answer = target.play([task])[0]
+        assert answer["failed"]
+        assert "is denied" in answer["msg"]
     twice(target, f"{W}.win_service", name="sleeper", dependencies=["Eventlog"])
     assert target.one(f"{W}.win_service_info", name="sleeper")["services"][0]["dependencies"] == ["Eventlog"]
     twice(target, f"{W}.win_service", name="sleeper", state="stopped")
