@@ -118,5 +118,6 @@ def validated(name: str, given: Mapping[str, Any], options: Specification) -> di
     rules = {key: {**rule, "required": False} if key == "free_form" else rule for key, rule in options.items()}
     checked = ArgumentSpecValidator(rules).validate(arguments)
     if checked.error_messages:
-        raise OptionError("; ".join(checked.error_messages))
+        what = "Unsupported parameters: " if checked.unsupported_parameters else ""
+        raise OptionError(what + "; ".join(checked.error_messages))
     return {**dict.fromkeys(options), **checked.validated_parameters, **aside}

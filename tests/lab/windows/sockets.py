@@ -1,4 +1,4 @@
-"""What listens on this machine and belongs to one target."""
+"""What one target's processes hold on this machine: sockets that listen, and programs that run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 LISTEN = {"tcp": "0A", "udp": "07"}
 SYSTEM = 4
+IMAGES = (".exe", ".dll", ".pyd")
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,18 @@ def inodes(pid: int) -> Iterable[str]:
                 yield match[1]
     except OSError:
         return
+
+
+def held(prefix: Path, helpers: Collection[int]) -> set[Path]:
+    """Return the programs and libraries that a target's processes run from; wineserver keeps them open."""
+    found = set()
+    for pid in belonging(prefix, helpers):
+        try:
+            links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        found |= {link for link in links if link.suffix.lower() in IMAGES}
+    return found
 
 
 def listening(prefix: Path, helpers: Collection[int], ports: Collection[int]) -> list[Listening]:

@@ -228,7 +228,12 @@ def make_pristine(wine: Wine) -> None:
     (system / "temp").mkdir(exist_ok=True)
     wine.boot()
     key = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
-    for name in ("CurrentBuild", "CurrentBuildNumber"):
-        wine.hand("registry", "write", key, name, "1", (BUILD + "\0").encode("utf-16-le").hex())
-    wine.hand("registry", "write", key, "InstallationType", "1", "Client\0".encode("utf-16-le").hex())
+    values = dict.fromkeys(("CurrentBuild", "CurrentBuildNumber"), BUILD) | {"InstallationType": "Client"}
+    for name, value in values.items():
+        wine.hand("registry", "write", key, name, "1", f"{value}\0".encode("utf-16-le").hex())
+    # Without this Wine runs its own program in place of the file that lies there.
+    for stub in STUBS:
+        name = stub.rpartition("\\")[2]
+        native = "native\0".encode("utf-16-le").hex()
+        wine.hand("registry", "write", r"HKCU\Software\Wine\DllOverrides", name, "1", native)
     wine.halt()

@@ -76,7 +76,7 @@ def win_get_url(args: Result, context: Context) -> Result:
 
 def newer(args: Result, dest: Path) -> bool:
     """Return whether the server's file is newer than ours."""
-    with contextlib.closing(opener(args).open(request(args, "HEAD"), timeout=args["timeout"])) as answer:
+    with contextlib.closing(opener(args).open(request(args, "HEAD"), timeout=args["url_timeout"])) as answer:
         stamp = answer.headers.get("Last-Modified")
     if stamp is None:
         return True
@@ -85,7 +85,7 @@ def newer(args: Result, dest: Path) -> bool:
 
 def fetch(args: Result, draft: Path) -> tuple[int, str]:
     """Write what an address gives to a file; return the answer's status and reason."""
-    with contextlib.closing(opener(args).open(request(args, "GET"), timeout=args["timeout"])) as answer:
+    with contextlib.closing(opener(args).open(request(args, "GET"), timeout=args["url_timeout"])) as answer:
         with draft.open("wb") as file:
             shutil.copyfileobj(answer, file, CHUNK)
         return answer.status, answer.reason
