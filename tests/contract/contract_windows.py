@@ -23,6 +23,7 @@ KEY = rf"HKLM\SYSTEM\CurrentControlSet\Services\{NAME}"
 NSSM = r"C:\labwright\lib\nssm.exe"
 LOGS = "ProgramData/labwright/logs"
 NSSM_SHA256 = "eee9c44c29c2be011f1f1e43bb8c3fca888cb81053022ec5a0060035de16d848"
+MOMENT = re.compile(r"^[0-9-]{10} [0-9:]{8}\.[0-9]{3}: ")  # NSSM's
 STATE = re.compile(r"SERVICE_[A-Z_]+")
 AUTOSTART = {"0x2": "enabled", "0x3": "manual", "0x4": "disabled"}
 
@@ -85,7 +86,7 @@ class Nssm(Host):
         folder = self.drive / LOGS / NAME
         files = sorted(folder.glob("*.log"), key=lambda path: (path.stem == NAME, path.name))
         text = "".join(path.read_text(encoding="utf-8", errors="replace") for path in files)
-        return [line for line in text.splitlines() if line]
+        return [MOMENT.sub("", line) for line in text.splitlines() if line]
 
     def log_bytes(self) -> int:
         """Disk that all logs of the lab take."""

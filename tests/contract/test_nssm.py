@@ -176,6 +176,13 @@ def test_logs_are_bounded_while_it_runs_and_over_many_restarts(lab: WindowsLab, 
     assert ["line", "399", "of", str(first)] not in said, "nothing was too much: the test shows nothing"
 
 
+def test_the_other_verbs_see_it(lab: WindowsLab, host: Nssm) -> None:
+    lab.good()
+    before = host.process()
+    assert lab.play(name="look_windows.yml").status == 0
+    assert host.process() not in (0, before), "it was restarted"
+
+
 @pytest.mark.parametrize("hand", sorted(Nssm.HANDS))
 def test_what_a_person_did_by_hand_is_put_right_and_said(lab: WindowsLab, host: Nssm, hand: str) -> None:
     lab.good()

@@ -1,7 +1,7 @@
 /* The acceptance suite's program as a Windows service: it answers, crashes, talks and refuses to stop when asked to.
    x86_64-w64-mingw32-gcc -municode toy.c -lws2_32; toy.exe PORT. TOY_CRASH in its environment makes it end at once, TOY_TALK
    makes it write so many lines at its start, TOY_STUBBORN makes it deaf to being told to stop. The same file is what its
-   service's events run in a test: `toy.exe say WORDS STATUS` writes a line into C:\contract\events.log and ends so. */
+   service's events run in a test: `toy.exe say WORDS STATUS` writes a line into C:\contract room\events.log and ends so. */
 #include <winsock2.h>
 #include <windows.h>
 #include <stdio.h>
@@ -63,7 +63,7 @@ static void answer(SOCKET client, int argc, wchar_t **argv) {
 
 int wmain(int argc, wchar_t **argv) {
   if (argc > 3 && !wcscmp(argv[1], L"say")) {
-    FILE *file = _wfopen(L"C:\\contract\\events.log", L"a");
+    FILE *file = _wfopen(L"C:\\contract room\\events.log", L"a");
     const char *pid = getenv("NSSM_APPLICATION_PID");
     if (file) { fprintf(file, "%ls %s\n", argv[2], pid ? pid : ""); fclose(file); }
     return _wtoi(argv[3]);

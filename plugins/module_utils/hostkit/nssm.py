@@ -60,7 +60,7 @@ def present(request: dict[str, Any], check: bool) -> Result:
     stale = [path for path, text in files.items() if text_of(path) != text]
     note = {"definition": digest(wanted, request), "config": request.get("config", "")}
     found = noted(folder)
-    now = state(request) if there else ""
+    now = state(name)
     act = action(now, bool(fresh or stale) or found.get("definition") != note["definition"], found, note)
     enable = there is not None and there.get("Start") != AUTO
     hands = by_hand(request, there, fresh, stale, now) if found.get("definition") == note["definition"] else []
@@ -81,7 +81,7 @@ def present(request: dict[str, Any], check: bool) -> Result:
     if not result.changed:
         return result
     if act != "waited for" and act:
-        stop(request)
+        stop(name)
     for path in stale:
         place.write(path, files[path])
     define(request, wanted, there, fresh, enable)
@@ -117,6 +117,7 @@ def definition(request: dict[str, Any]) -> dict[str, Any]:
         "Parameters\\AppRestartDelay": RESTART_MS,
         "Parameters\\AppStopMethodConsole": int(one["stop_wait_s"]) * 1000,
         "Parameters\\AppRedirectHook": 1,
+        "Parameters\\AppTimestampLog": 1,
         "Parameters\\AppExit\\": "Restart",
         "Parameters\\AppEvents\\Start\\Pre": subprocess.list2cmdline(
             [one["python"], "-I", one["hostkit"], "pace", str(Path(request["etc"]) / name / "pace.json")]
@@ -164,7 +165,7 @@ def define(
     """Write the definition down, by nssm.exe as far as it can."""
     name = request["name"]
     if there is not None and any(key in fresh for key in CREATED):
-        stop(request)
+        stop(name)
         delete(name)
         there, fresh = None, list(wanted)
     if there is None:
@@ -299,11 +300,23 @@ def told(argv: list[str], name: str, what: str) -> None:
         raise Problem("LW-SERVICE-006", f"{name}: `{Path(argv[0]).name} {what}` was refused: {said}. Mend that.")
 
 
-def state(request: dict[str, Any]) -> str:
+def program(name: str) -> str:
+    """The nssm.exe that runs a service; "" where there is no such service."""
+    return str((registry.read(f"{SERVICES}\\{name}") or {}).get("ImagePath", "")).strip('"')
+
+
+def ask(name: str, verb: str) -> str:
+    """What nssm.exe says of a service. Its status is not looked at: a start that takes its time is a failure to it."""
+    argv = [program(name), verb, name]
+    if not argv[0]:
+        return ""
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120)
+    return words_of(done.stdout)
+
+
+def state(name: str) -> str:
     """What the service manager says: SERVICE_RUNNING, SERVICE_STOPPED, SERVICE_PAUSED …; "" where it knows nothing."""
-    argv = [request["nssm"], "status", request["name"]]
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=60)
-    found = re.search(r"SERVICE_[A-Z_]+", words_of(done.stdout))
+    found = re.search(r"SERVICE_[A-Z_]+", ask(name, "status"))
     return found[0] if found else ""
 
 
@@ -318,16 +331,11 @@ def come_up(request: dict[str, Any], act: str) -> None:
         except Problem as problem:
             raise Problem("LW-SERVICE-001", f"{name} was not started: {problem.message}") from problem
         (folder_of_log(request) / STARTS).unlink(missing_ok=True)  # earlier starts are no reason not to start this one
-        argv = [
-            request["nssm"],
-            "start",
-            name,
-        ]  # its status says nothing: a start that takes its time is a failure to it
-        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120)
+        ask(name, "start")
     deadline = time.monotonic() + PATIENCE_S + float(ready.get("wait_s", 0))
     why = ""
     while time.monotonic() < deadline:
-        now = state(request)
+        now = state(name)
         if now in ("SERVICE_PAUSED", "SERVICE_STOPPED"):
             paused = "ends right after each start, and NSSM waits longer before each next one (SERVICE_PAUSED)"
             why = paused if now == "SERVICE_PAUSED" else "was given up, or its program is not there (SERVICE_STOPPED)"
@@ -345,24 +353,25 @@ def come_up(request: dict[str, Any], act: str) -> None:
     raise Problem("LW-SERVICE-001", f"{words}. It {why or 'never ran'}. Its last words: {last}. {see}")
 
 
-def stop(request: dict[str, Any]) -> None:
+def stop(name: str) -> None:
     """Stop it, after what it wants to be done before; wait until it has ended."""
-    now = state(request)
+    now = state(name)
     if now in ("", "SERVICE_STOPPED"):
         return
-    one = request.get("definition") or {}
-    if one.get("stop") and now == "SERVICE_RUNNING":  # here, for NSSM gives its event no more than 20 s
+    there = below(f"{SERVICES}\\{name}\\Parameters", "Parameters")
+    first = there.get("Parameters\\AppEvents\\Stop\\Pre")
+    if first and now == "SERVICE_RUNNING":  # here, for NSSM gives its event no more than 20 s
+        limit = int(there["Parameters\\AppStopMethodConsole"]) / 1000
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):  # its failure is not the service's
-            subprocess.run(one["stop"], capture_output=True, check=False, timeout=float(one["stop_wait_s"]))
+            subprocess.run(first, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=limit)
     deadline = time.monotonic() + 2 * PATIENCE_S
-    while (now := state(request)) not in ("", "SERVICE_STOPPED"):
+    while (now := state(name)) not in ("", "SERVICE_STOPPED"):
         if time.monotonic() > deadline:
-            words = f"{request['name']} does not stop ({now}); expected SERVICE_STOPPED"
+            words = f"{name} does not stop ({now}); expected SERVICE_STOPPED"
             raise Problem(
                 "LW-SERVICE-008", f"{words}. Nothing of it was changed. End its process there, and run again."
             )
-        argv = [request["nssm"], "stop", request["name"]]
-        subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120)
+        ask(name, "stop")
         time.sleep(EVERY_S)
 
 
@@ -391,8 +400,8 @@ def absent(request: dict[str, Any], check: bool) -> Result:
     if not result.changed or check:
         return result
     if there:
-        if Path(request["nssm"]).is_file():
-            stop(request)
+        if Path(program(name)).is_file():
+            stop(name)
         delete(name)
     for folder in folders:
         place.discard(folder)

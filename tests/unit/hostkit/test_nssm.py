@@ -25,7 +25,8 @@ def request(host: Windows, definition: dict[str, Any] | None = None, **more: Any
     program.touch()
     one = {
         "argv": ["C:\\toy.exe", "two words"], "directory": "C:\\", "environment": {"B": "b", "A": "a"},
-        "description": "%", "after": [], "stop": [], "stopped": [], "stop_wait_s": 5, "writable": [], "python": "C:\\p.exe", "hostkit": "h",
+        "description": "%", "after": [], "stop": [], "stopped": [], "stop_wait_s": 5, "writable": [],
+        "python": "C:\\p.exe", "hostkit": "h",
     }  # fmt: skip
     return {
         "name": NAME, "nssm": str(program), "etc": str(host.folder / "etc"), "logs": str(host.folder / "logs"),

@@ -48,7 +48,8 @@ class Windows:
 
     # --- programs --------------------------------------------------------------------------------------------------
 
-    def run(self, argv: list[str], **_options: Any) -> subprocess.CompletedProcess[bytes]:
+    def run(self, argv: list[str] | str, **_options: Any) -> subprocess.CompletedProcess[bytes]:
+        argv = argv.split(" ") if isinstance(argv, str) else argv
         program = argv[0].rpartition("\\")[2].rpartition("/")[2]
         self.told.append([program, *argv[1:]])
         if any(word in " ".join(argv) for word in self.refuses):
