@@ -687,6 +687,23 @@ def test_the_bundle_is_made_as_the_first_host_wishes(maker: Path) -> None:
     assert told(maker)["netrc"] == ""
 
 
+def test_the_bundle_serves_windows_hosts_where_there_are_some(maker: Path) -> None:
+    task_vars = variables()
+    task_vars["groups"]["windows"] = ["w11"]
+    act({"do": "bundle"}, task_vars)
+    assert [one for one in told(maker)["argv"] if one.startswith(("--platform", "--installer"))] == [
+        "--platform=win-64"
+    ]
+    task_vars = variables(lab_docker_desktop=True)
+    task_vars["groups"] |= {"windows": ["w11"], "agents": ["w11"]}
+    act({"do": "bundle"}, task_vars)
+    assert told(maker)["argv"][-2:] == ["--platform=win-64", "--installer=docker-desktop"]
+    linux = variables(lab_docker_desktop=True)
+    linux["groups"] |= {"agents": ["w11"]}
+    act({"do": "bundle"}, linux)
+    assert not any(one.startswith(("--platform", "--installer")) for one in told(maker)["argv"])
+
+
 def test_the_bundle_takes_the_page_where_a_host_has_it(maker: Path) -> None:
     task_vars = variables()
     act({"do": "bundle"}, task_vars)
