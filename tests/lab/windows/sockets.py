@@ -1,4 +1,4 @@
-"""What listens on this machine and belongs to one target."""
+"""What one target's processes hold on this machine: sockets that listen, and programs that run."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 LISTEN = {"tcp": "0A", "udp": "07"}
 SYSTEM = 4
+IMAGES = (".exe", ".dll", ".pyd")
 
 
 @dataclass(frozen=True)
@@ -85,18 +86,33 @@ def inodes(pid: int) -> Iterable[str]:
     """Yield the sockets that a process holds."""
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry))
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
             if match:
                 yield match[1]
     except OSError:
         return
 
 
+def held(prefix: Path, helpers: Collection[int]) -> set[Path]:
+    """Return the programs and libraries that a target's processes run from; wineserver keeps them open."""
+    found = set()
+    for pid in belonging(prefix, helpers):
+        try:
+            links = [entry.readlink() for entry in Path(f"/proc/{pid}/fd").iterdir()]
+        except OSError:
+            continue
+        found |= {link for link in links if link.suffix.lower() in IMAGES}
+    return found
+
+
 def listening(prefix: Path, helpers: Collection[int], ports: Collection[int]) -> list[Listening]:
-    """Return what a target listens on. Its WinRM (``ports``) is the system's, as on Windows; nothing else of ours is."""
+    """Return what a target listens on. Its WinRM (``ports``) is the system's, as on Windows.
+
+    What the helpers themselves listen on is how they are reached from inside, and no door of the machine.
+    """
     tables = {name: table(name, Path(f"/proc/net/{name}").read_text()) for name in ("tcp", "tcp6", "udp", "udp6")}
     own = belonging(prefix, helpers)
-    own.pop(os.getpid(), None)
+    own = {pid: about for pid, about in own.items() if pid not in helpers}
     found: dict[tuple[str, str, int], Listening] = {}
     for pid, (_, name, since) in sorted(own.items(), reverse=True):
         for inode in inodes(pid):

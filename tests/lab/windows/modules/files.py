@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from .. import sockets
 from .context import Context, Failed, Result, checksum, stand_in
 
 OWNER = r"BUILTIN\Administrators"
@@ -34,7 +35,7 @@ def link_target(path: Path, context: Context) -> str:
 def described(path: Path, context: Context, *, algorithm: str | None, size: bool) -> Result:
     """Return what win_stat and win_find say of something that exists; ``algorithm`` None: no checksum."""
     junction, link = is_junction(path), path.is_symlink()
-    folder = path.is_dir() and not link or junction
+    folder = (path.is_dir() and not link) or junction
     about = path.lstat() if link else path.stat()
     read_only = not about.st_mode & 0o200
     attributes = [
@@ -78,6 +79,17 @@ def described(path: Path, context: Context, *, algorithm: str | None, size: bool
     return result
 
 
+def refuse_running(path: Path, context: Context, what: str) -> None:
+    """Windows neither removes nor overwrites a program that runs; Wine's file system would."""
+    if path.is_symlink():
+        return
+    place = path.resolve()
+    for one in sorted(sockets.held(context.wine.prefix, context.machine.helpers)):
+        if one == place or place in one.parents:
+            name = context.wine.windows(one)
+            raise Failed(f"{what}: Access to the path '{name}' is denied. (A process runs from it.)")
+
+
 def remove(path: Path) -> None:
     """Remove a file, a folder, or a link and not what it leads to."""
     if path.is_symlink() or not path.is_dir():
@@ -107,6 +119,7 @@ def win_file(args: Result, context: Context) -> Result:
     exists = os.path.lexists(path)
     if state == "absent":
         if exists and not context.check:
+            refuse_running(path, context, f"Failed to delete {name}")
             try:
                 remove(path)
             except OSError as error:
@@ -153,6 +166,7 @@ def copy_file(source: Path, target: Path, args: Result, context: Context, lines:
     if not context.check:
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
+            refuse_running(target, context, f"cannot copy file to '{name}'")
             target.unlink()
         shutil.copyfile(source, target)
     return True
