@@ -21,7 +21,7 @@ from lab.windows.machine import make
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A fresh machine, with the stand-in Miniforge in C:\\labwright\\conda."""
-    one = Machine("t-programs", 15885, 15886)
+    one = Machine("t-programs", 15883, 15884)
     one.wipe()
     one.up(gpu="rtx-2080-windows.xml")
     folder, files = make.installers(make.cache_folder())
