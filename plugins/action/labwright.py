@@ -33,7 +33,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -426,6 +426,8 @@ class ActionModule(ActionBase):
         host = self.first(task_vars)
         profiles = catalog.load(ROOT / "env", None).mirrors
         argv = [sys.executable, str(MAKER), "make", "--json", *bundle_options(host, profiles)]
+        argv += [f"--also={name}" for name in self.optional(task_vars)]
+        argv += windows_options(self.fleet(task_vars))
         given = task_vars["hostvars"][host.name].get("lab_mirror_credentials") or {}
         login.use({str(one): {key: str(row[key]) for key in ("user", "password")} for one, row in given.items()})
         with tempfile.TemporaryDirectory() as folder:
@@ -441,13 +443,17 @@ class ActionModule(ActionBase):
         made = json.loads(done.stdout)
         return {"changed": made["changed"], "msg": made["how"], "folder": made["folder"]}
 
+    def optional(self, task_vars: dict[str, Any]) -> list[str]:
+        """Optional stacks that some host needs, so that the bundle takes them."""
+        return [inventory.WEB] if task_vars["groups"].get(inventory.WEB) else []
+
     def needs(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """What is needed of the mirrors, from here or from one host."""
         name = task_vars["inventory_hostname"]
         catalogue = catalog.load(ROOT / "env", None)
         if name == "localhost":
             windows = bool(task_vars["groups"].get(paths.GROUP))
-            found = needs.of_bundle(self.first(task_vars), catalogue, windows)
+            found = needs.of_bundle(self.first(task_vars), catalogue, self.optional(task_vars), windows)
         else:
             found = needs.of_host(self.host(name, task_vars), catalogue)
         return {"changed": False, "request": {"mirrors": found, "timeout_s": float(self._task.args["timeout_s"])}}
@@ -484,7 +490,8 @@ class ActionModule(ActionBase):
             if "api" in duties:
                 pair = own[0] if own else self.server(safe, host, now)
                 found |= {"certificate": pair.certificate.decode(), "key": pair.key.decode()}
-                found |= {"accepted": allowed, "operator": allowed[keys.OPERATOR][0]}
+                people = keys.people(allowed, self.agents(task_vars))
+                found |= {"accepted": allowed, "people": people, "operator": allowed[keys.OPERATOR][0]}
             mine = keys.agent(name)
             if "agent" in duties:
                 found["agent"] = allowed[mine][0]
@@ -582,6 +589,14 @@ def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]])
     models = [f"--model={name}" for name in host.wishes["lab_bundle_models"]]
     engines = [f"--engine={name}" for name in host.wishes["lab_bundle_engines"]]
     return [*(f"--{name}={value}" for name, value in options.items()), *tags, *engines, *models]
+
+
+def windows_options(fleet: Iterable[wishes.Host]) -> list[str]:
+    """What env/bundle.py is told where there are Windows hosts; Docker Desktop, which is large, only where wished."""
+    hosts = [host for host in fleet if host.platform == paths.WINDOWS]
+    docker = any("agents" in host.groups and host.wishes["lab_docker_desktop"] for host in hosts)
+    found = [f"--platform={paths.WINDOWS}"] if hosts else []
+    return [*found, *([f"--installer={delivery.INSTALLERS['docker_desktop'][0]}"] if docker else [])]
 
 
 def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:

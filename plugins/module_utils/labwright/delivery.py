@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 from labwright import doors, mirrors, paths
 from labwright.catalog import FASTCHAT, Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
-from labwright.inventory import AGENTS, FRONTEND
+from labwright.inventory import AGENTS, FRONTEND, WEB
+from labwright.keys import OPERATOR
 from labwright.wishes import Host
 from labwright.words import Finding, Refused, finding
 
@@ -26,8 +27,12 @@ MODELSCOPE = "https://www.modelscope.cn"
 CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 AUTHORITY = ("ca.crt",)  # below the folder of the lab's configuration
 OPERATOR_KEY = ("keys", "operator")
-# What a Windows host is brought beside Conda: the roles' names for it, and the catalogue's.
-INSTALLERS = {"git": "git-for-windows", "vc_redist": "vc-redist-2015-2022-x64", "docker_desktop": "docker-desktop"}
+# What a Windows host is brought beside Conda: the catalogue's name for it, and the folder of the role's record.
+INSTALLERS = {
+    "git": ("git-for-windows", "git"),
+    "vc_redist": ("vc-redist-2015-2022-x64", "vc_redist"),
+    "docker_desktop": ("docker-desktop", "docker"),
+}
 
 
 def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -37,12 +42,17 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
     for worker in entry["workers"]:
         request = environment(host, catalogue, worker["stack"], worker["torch"])
         serving += [request] if request not in serving else []
-        workers.append({**worker, "python": host.system.python(request["prefix"])} | served(host, worker, catalogue))
+        row = {**worker, "python": host.system.python(request["prefix"])} | served(host, worker, catalogue)
+        workers.append({**row, "environment": {**host.system.environment(request["prefix"]), **row["environment"]}})
     frontend: dict[str, Any] = {}
     # An engine that is a server of its own is spoken to by a bridge, which needs FastChat and no model.
     if {"controller", "api"} & set(entry["duties"]) or any(worker["engine_url"] for worker in entry["workers"]):
         frontend = environment(host, catalogue, FRONTEND, None)
         serving.append(frontend)
+    page: dict[str, Any] = {}
+    if "web" in entry["duties"]:
+        page = environment(host, catalogue, WEB, None)
+        serving.append(page)
     if "agent" in entry["duties"]:
         agents = environment(host, catalogue, AGENTS, None)
     everything = serving + ([agents] if agents else [])
@@ -65,6 +75,9 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
         "frontend": host.system.python(frontend["prefix"]) if frontend else "",
+        "frontend_environment": host.system.environment(frontend["prefix"]) if frontend else {},
+        "agents_environment": host.system.environment(agents["prefix"]) if agents else {},
+        "page_python": host.system.python(page["prefix"]) if page else "",
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
         "checks": asked,
@@ -143,8 +156,10 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
     made = [conda_layer(host, catalogue, stack), *(pip_layer(host, catalogue, layer, tag) for layer in layers)]
     digest = hashlib.sha256("".join(layer["digest"] for layer in made).encode()).hexdigest()[:12]
     kind = f"{name}-{tag}" if tag else name
+    prefix = host.below("lab_root", "envs", f"{kind}-{digest}")
     return {
-        "prefix": host.below("lab_root", "envs", f"{kind}-{digest}"),
+        "prefix": prefix,
+        "python": host.system.python(prefix),
         "link": host.below("lab_root", "envs", kind),
         "conda": host.system.conda(host.below("lab_root", "conda")),
         "store": host.wishes["lab_store"],
@@ -222,11 +237,21 @@ def installer_of(host: Host, catalogue: Catalogue, name: str) -> dict[str, Any]:
 
 
 def installers(host: Host, entry: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
-    """What a Windows host's roles install beside Conda; a Linux host has its distribution for that."""
+    """What a Windows host's roles install beside Conda, each with the file that will hold its sum; a Linux host has
+    its distribution for that."""
     if host.platform != paths.WINDOWS:
         return {}
     wanted = {"git": True, "vc_redist": bool(entry["workers"]), "docker_desktop": entry.get("docker", False)}
-    return {role: installer_of(host, catalogue, INSTALLERS[role]) for role, wish in wanted.items() if wish}
+    return {
+        role: {**installer_of(host, catalogue, INSTALLERS[role][0]), "unless": stamp(host, INSTALLERS[role][1])}
+        for role, wish in wanted.items()
+        if wish
+    }
+
+
+def stamp(host: Host, record: str) -> str:
+    """The file in which a role notes which installer has done its work."""
+    return host.below("lab_state", "packages", record, "installer")
 
 
 def tools(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
@@ -321,9 +346,10 @@ def hubs(host: Host, catalogue: Catalogue, entry: Mapping[str, Any], path: str) 
 
 def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], agents: str) -> list[dict[str, Any]]:
     """What verify asks on this host; ids are stable, a script may rely on them. ``agents`` is their prefix."""
-    authority = host.system.join(host.system.etc, *AUTHORITY)
+    authority, operator = (host.system.join(host.system.etc, *one) for one in (AUTHORITY, OPERATOR_KEY))
     duties = entry["duties"]
-    places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in ("controller", "api", "gateway") if entry[duty]}
+    services = ("controller", "api", "web", "gateway")
+    places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in services if entry.get(duty)}
     for worker in entry["workers"]:
         if worker["engine_url"]:
             where = urlsplit(worker["engine_url"])
@@ -356,7 +382,6 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], agents:
         url = f"https://{entry['gateway']['host']}:{entry['gateway']['port']}"
         found.append({"id": "gateway.closed", "kind": "refused", "url": url, "ca_file": authority})
     if "api" in duties and names:
-        operator = host.system.join(host.system.etc, *OPERATOR_KEY)
         base = {"url": url, "ca_file": authority, "key_file": operator}
         found.append({"id": "api.models", "kind": "models", **base, "models": names})
         for name in names:
@@ -364,6 +389,10 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], agents:
             found += [
                 {"id": f"api.{kind}.{name}", "kind": kind, **ask} for kind in ("completion", "stream", "embeddings")
             ]
+    if "web" in duties:
+        address = f"https://{entry['page']['host']}:{entry['page']['port']}"
+        login = {"ca_file": authority, "key_file": operator, "user": OPERATOR}
+        found.append({"id": "page.login", "kind": "page", "url": address, **login})
     if "agent" in duties and names:
         found.append({"id": "agent.answer", "kind": "agent", **agent(host, agents)})
     return found
@@ -379,8 +408,8 @@ def agent(host: Host, prefix: str) -> dict[str, Any]:
     config = ["--config", join(etc, "agents", "OAI_CONFIG_LIST")]
     work = ["--work-dir", host.below("lab_root", "work")]
     environment = {
+        **host.system.environment(prefix),
         "PYTHONPATH": host.below("lab_root", "agents"),
-        "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "AUTOGEN_USE_DOCKER": "False",
         "SSL_CERT_FILE": join(etc, *AUTHORITY),
@@ -422,6 +451,9 @@ def leftovers(host: Host) -> dict[str, Any]:
         "firewall": doors.absent(host.platform),
         "workers": [],
         "frontend": "",
+        "page_python": "",
+        "frontend_environment": {},
+        "agents_environment": {},
         "packages": {},
         "folders": folders(host),
     }

@@ -9,20 +9,22 @@ from typing import Any
 from hostkit.state import canonical
 from labwright import delivery, paths
 from labwright.catalog import FASTCHAT, Catalogue
-from labwright.inventory import AGENTS, FRONTEND, wishes_of
+from labwright.inventory import AGENTS, FRONTEND, WEB, wishes_of
 from labwright.wishes import Host
 
 SUITE = "bookworm"  # what the kit's CPython is built in
 Want = dict[str, Any]
 
 
-def of_bundle(host: Host, catalogue: Catalogue, windows: bool = False) -> list[dict[str, Any]]:
-    """For playbooks/bundle.yml: all locks, the models that it takes along; not conda-forge where the kit is wished.
-    ``windows``: it serves Windows hosts too."""
+def of_bundle(
+    host: Host, catalogue: Catalogue, also: Collection[str] = (), windows: bool = False
+) -> list[dict[str, Any]]:
+    """For playbooks/bundle.yml: all locks but those of optional stacks that are not in ``also``, the models that it
+    takes along; not conda-forge where the kit is wished. ``windows``: it serves Windows hosts too."""
     kit = host.wishes["lab_bundle_source"] == "kit"
     hosts = [replace(host, groups=host.groups - {paths.GROUP})]
     hosts += [replace(host, groups=host.groups | {paths.GROUP})] if windows else []
-    stacks = [*serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]}), FRONTEND, AGENTS]
+    stacks = [*serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]}), FRONTEND, *also, AGENTS]
     found = [] if kit else conda(hosts, catalogue)
     found += indexes(hosts, catalogue, stacks, host.wishes["lab_bundle_tags"])
     found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
@@ -36,7 +38,7 @@ def of_bundle(host: Host, catalogue: Catalogue, windows: bool = False) -> list[d
 def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     """For a host that fetches by itself, by its groups; one that takes from the bundle asks Docker's mirror alone."""
     found: list[dict[str, Any]] = []
-    duties = {"controller", "api", "workers", "agents"} & host.groups
+    duties = {"controller", "api", "web", "workers", "agents"} & host.groups
     if "hardware_given" in host.wishes or not duties:
         return found
     registry = delivery.mirror(host, catalogue, "docker", "")
@@ -48,6 +50,7 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     stacks = [name for name in serving(catalogue, {engine}) if "workers" in duties and wished in ("", name)]
     bridged = "workers" in duties and engine in catalogue.engines and catalogue.engines[engine].server
     stacks += [FRONTEND] if {"controller", "api"} & duties or bridged else []
+    stacks += [WEB] if "web" in duties else []
     stacks += [AGENTS] if "agents" in duties else []
     models = [one.model for one in wishes_of(host, catalogue)]
     tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []
@@ -92,6 +95,8 @@ def indexes(
     for stack in stacks:
         for lock in catalogue.stacks[stack].locks:
             if lock.platform not in platforms or (lock.tag and tags and lock.tag not in tags):
+                continue
+            if stack == WEB and lock.platform == paths.WINDOWS:  # the page stands behind the API, so on Linux
                 continue
             torch = f"{delivery.mirror(hosts[0], catalogue, 'torch', delivery.TORCH_INDEX)}/{lock.tag or 'cpu'}"
             system = ".windows" if lock.platform == paths.WINDOWS else ""

@@ -22,6 +22,8 @@ class System:
     folders: tuple[str, ...]  # of ours, wherever the inventory puts the rest; each before the one that it is in
     python_in: tuple[str, ...]  # an environment's interpreter, below its prefix
     conda_in: tuple[str, ...]  # Conda's program, below its base
+    path_in: tuple[str, ...]  # folders below a prefix where its programs look for libraries; none on Linux
+    path: str  # what follows these in PATH
     unit: str  # what follows a service's name where the system is asked for it
 
     def join(self, *parts: str) -> str:
@@ -35,6 +37,14 @@ class System:
     def conda(self, base: str) -> str:
         """The program conda of a base."""
         return self.join(base, *self.conda_in)
+
+    def environment(self, prefix: str) -> dict[str, str]:
+        """What a program of an environment must have in its own: on Windows what an activated shell would have set, and
+        UTF-8 instead of the machine's code page."""
+        if not self.path_in:
+            return {}
+        folders = [prefix, *(self.join(prefix, *one.split("/")) for one in self.path_in)]
+        return {"PATH": ";".join([*folders, self.path]), "PYTHONUTF8": "1"}
 
     def whole(self, path: str) -> bool:
         """Whether a path is this system's own and complete."""
@@ -50,6 +60,8 @@ SYSTEMS = {
         folders=("/etc/labwright",),
         python_in=("bin", "python"),
         conda_in=("bin", "conda"),
+        path_in=(),
+        path="",
         unit=".service",
     ),
     WINDOWS: System(
@@ -59,6 +71,8 @@ SYSTEMS = {
         folders=(f"{HOME}\\store", f"{HOME}\\etc", f"{HOME}\\logs", HOME),
         python_in=("python.exe",),
         conda_in=("Scripts", "conda.exe"),
+        path_in=("Library/mingw-w64/bin", "Library/usr/bin", "Library/bin", "Scripts"),
+        path="C:\\Windows\\System32;C:\\Windows;C:\\Windows\\System32\\Wbem",
         unit="",
     ),
 }

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hostkit.result import Problem
-from labwright import delivery, doors, hardware, inventory, needs, paths
+from labwright import delivery, doors, hardware, inventory, needs, operate, paths
 from labwright.catalog import Catalogue, Gpus, Layer
 from labwright.hardware import Hardware
 from labwright.planned import Fleet
@@ -119,10 +119,16 @@ def test_a_windows_worker_is_brought_everything_for_windows() -> None:
     assert "nvidia-" not in torch["requirements"]
     assert torch["index"] == ["--extra-index-url", "https://download.pytorch.org/whl/cu128"]
     (worker,) = found["workers"]
-    assert worker["python"] == request["prefix"] + "\\python.exe"
+    assert worker["python"] == request["python"] == request["prefix"] + "\\python.exe"
     assert worker["model_path"] == found["models"][0]["path"] == f"C:\\labwright\\models\\{SMALL}"
     assert worker["devices"] == worker["gpus"][0]["devices"] == []
-    assert worker["environment"] == {"CUDA_VISIBLE_DEVICES": worker["gpus"][0]["uuid"]}
+    prefix = request["prefix"]
+    assert worker["environment"] == {
+        "CUDA_VISIBLE_DEVICES": worker["gpus"][0]["uuid"],
+        "PYTHONUTF8": "1",
+        "PATH": f"{prefix};{prefix}\\Library\\mingw-w64\\bin;{prefix}\\Library\\usr\\bin;{prefix}\\Library\\bin;"
+        f"{prefix}\\Scripts;C:\\Windows\\System32;C:\\Windows;C:\\Windows\\System32\\Wbem",
+    }
     assert worker["url"] == "http://192.0.2.21:21002"
 
 
@@ -135,7 +141,7 @@ def test_no_path_of_linux_reaches_a_windows_host_and_none_of_windows_a_linux_hos
 def test_a_worker_on_the_cpu_gets_the_build_for_it() -> None:
     found = read(machine_=CPU)
     assert found["whole"][0]["link"] == "C:\\labwright\\envs\\current-cpu"
-    assert found["workers"][0]["environment"] == {}
+    assert set(found["workers"][0]["environment"]) == {"PATH", "PYTHONUTF8"}
 
 
 def test_conda_comes_first_and_its_installer_and_the_others_are_the_ones_for_windows() -> None:
@@ -148,7 +154,11 @@ def test_conda_comes_first_and_its_installer_and_the_others_are_the_ones_for_win
         "git": "Git-2.51.0-64-bit.exe",
         "vc_redist": "VC_redist.x64.exe",
     }
-    assert all(set(row) == {"url", "sha256", "size", "name"} for row in found["installers"].values())
+    assert all(set(row) == {"url", "sha256", "size", "name", "unless"} for row in found["installers"].values())
+    assert (
+        found["installers"]["vc_redist"]["unless"]
+        == "C:\\ProgramData\\labwright\\state\\packages\\vc_redist\\installer"
+    )
     assert all(re.fullmatch("[0-9a-f]{64}", row["sha256"]) for row in [installer, *found["installers"].values()])
 
 
@@ -162,6 +172,7 @@ def test_nssm_is_one_file_of_an_archive_and_known_by_its_own_sum() -> None:
 def test_a_linux_host_needs_none_of_it() -> None:
     found = read(CONTROL, machine())
     assert (found["system"], found["installers"], found["tools"], found["docker"]) == ("linux", {}, [], True)
+    assert found["frontend_environment"] == found["agents_environment"] == {}
     assert found["conda"]["first"] is False
 
 
@@ -185,6 +196,7 @@ def test_a_controller_on_windows_runs_from_the_frontend_and_is_a_service_without
     found = read(control, CPU, [control, other])
     assert re.fullmatch(r"C:\\labwright\\envs\\frontend-[0-9a-f]{12}\\python\.exe", found["frontend"])
     assert "vc_redist" not in found["installers"]
+    assert found["frontend_environment"]["PATH"].startswith(found["frontend"].removesuffix("\\python.exe") + ";")
     unit = next(check for check in found["checks"] if check["kind"] == "unit")
     assert unit == {
         "id": "service.labwright-controller",
@@ -418,7 +430,9 @@ def test_the_questions_to_mirrors_are_about_windows_packages() -> None:
 
 
 def test_a_bundle_for_both_asks_for_both() -> None:
-    only, both = ({row["name"]: row for row in needs.of_bundle(CONTROL, real(), windows)} for windows in (False, True))
+    only, both = (
+        {row["name"]: row for row in needs.of_bundle(CONTROL, real(), windows=windows)} for windows in (False, True)
+    )
     assert len(only["installers"]["wants"][0]["files"]) == 1
     assert [file["name"][-3:] for file in both["installers"]["wants"][0]["files"]] == [".sh", "exe"]
     urls = [file["url"] for file in both["conda_forge"]["wants"][0]["files"]]
@@ -436,6 +450,22 @@ def test_leftovers_are_swept_before_the_python_that_sweeps() -> None:
     for at, one in enumerate(folders):
         assert not any(other.is_relative_to(one) for other in folders[at + 1 :]), "what is inside goes first"
     assert delivery.leftovers(CONTROL)["conda"]["first"] is False
+
+
+def test_services_are_called_as_windows_calls_them_when_they_are_looked_at_and_restarted() -> None:
+    whole = written(plan(MIXED, {"win21": T4}))
+    entry = whole["hosts"]["win21"]
+    assert operate.units(entry, firewall=True) == [f"labwright-worker-{SMALL}"]
+    assert operate.units(whole["hosts"]["ctl10"], firewall=True)[0] == "labwright-firewall"
+    wish = operate.restart_wish({}, whole)
+    (one,) = operate.restarts(whole, "win21", wish)
+    assert one["request"]["unit"] == f"labwright-worker-{SMALL}"
+    control = on_windows(host("ctl9", "controller", lab_bundle_url=""))
+    other = host("w11", "workers api", lab_bundle_url="", lab_models=[SMALL])
+    whole = written(plan([control, other], {"ctl9": CPU}))
+    wish = operate.restart_wish({"restart_what": "all"}, whole)
+    assert [row["unit"] for row in operate.restart_rest(whole, "ctl9", wish)] == ["labwright-controller"]
+    assert operate.restart_rest(whole, "w11", wish)[0]["unit"].endswith(".service")
 
 
 # --- any mixed lab ---------------------------------------------------------------------------------------------------

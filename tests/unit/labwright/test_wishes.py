@@ -24,6 +24,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     "lab_controller_port": ([1, 65535], [(0, "at least 1"), (65536, "at most 65535"), ("21001", "type integer")]),
     "lab_worker_port": ([21002], [(-1, "at least 1"), (True, "type integer")]),
     "lab_api_port": ([80], [(70000, "at most"), (80.5, "type integer")]),
+    "lab_web_port": ([1024, 7860], [(1023, "at least 1024"), (65536, "at most 65535"), ("7860", "type integer")]),
     "lab_api_clients": ([[], ["192.0.2.0/24", "2001:db8::1"]], [("192.0.2.0/24", "type array"), ([1], "type string")]),
     "lab_firewall": ([True, False], [("no", "type boolean")]),
     "lab_root": (
@@ -38,6 +39,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
             ("\\\\server\\share", "fits"),
             ("C:labwright", "fits"),
             ("C:\\a\\", "fits"),
+            ("C:\\a+b", "fits"),
         ],
     ),
     "lab_state": (["/srv/state", "C:\\state"], [("state", "fits"), ("C:state", "fits")]),
