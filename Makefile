@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help ready demo demo-down test lint unit hosts roles contract e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit hosts roles contract windows e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,10 @@ $(CACHE)/nginx/.ready:
 	cd $(@D) && { apt-get download -q nginx || { apt-get update -q && apt-get download -q nginx; }; } && dpkg-deb -x nginx_*.deb .
 	@touch $@
 
+windows: develop ## The Windows target: real Ansible, WinRM and nssm.exe, with modules that stand in for PowerShell's on Wine
+	$(BIN)/python tests/lab/windows/target.py prerequisites --install
+	$(BIN)/pytest tests/windows_target
+
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e
 
@@ -103,5 +107,5 @@ trial: develop ## Install a stack's locks afresh, serve tiny models with them, w
 	$(BIN)/python env/trial.py $(STACK) --tag $(TAG)
 
 clean: ## Take away everything that make and the demo put on this machine
-	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/lab.py clean; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/windows/target.py clean; $(BIN)/python tests/lab/lab.py clean; fi
 	rm -rf $(VENV) $(CACHE)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Callable, Sequence
 
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     ):
         verbs.add_parser(name, help=words).add_argument("--name", required=True)
     verbs.add_parser("list", help="show every target")
+    verbs.add_parser("clean", help="take every target away, and what they are made from")
     return top
 
 
@@ -62,12 +64,20 @@ def do_reboot(arguments: argparse.Namespace, here: Settings) -> Result:
     return {"changed": True}
 
 
+def do_clean(_: argparse.Namespace, here: Settings) -> Result:
+    """Take everything away."""
+    gone = [str(one["name"]) for one in targets.every(here) if targets.wipe(here, str(one["name"]))]
+    shutil.rmtree(targets.home(here), ignore_errors=True)
+    return {"changed": bool(gone), "targets": gone}
+
+
 VERBS: dict[str, Callable[[argparse.Namespace, Settings], Result]] = {
     "prerequisites": do_prerequisites,
     "up": do_up,
     "down": lambda arguments, here: {"changed": targets.down(here, arguments.name)},
     "reboot": do_reboot,
     "wipe": lambda arguments, here: {"changed": targets.wipe(here, arguments.name)},
+    "clean": do_clean,
     "list": lambda _, here: {"changed": False, "targets": targets.every(here)},
 }
 

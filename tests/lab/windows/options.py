@@ -56,6 +56,9 @@ def specification(options: Mapping[str, Mapping[str, Any]]) -> Specification:
             "aliases": told.get("aliases"),
             "options": specification(told["suboptions"]) if told.get("suboptions") else None,
         }
+        if kind == "str" and name == "arguments":
+            # win_nssm and win_package take a list here too.
+            fields["type"] = "raw"
         # A path of Windows must not be made one of this machine.
         if fields["type"] == "path":
             fields["type"] = "str"
@@ -115,5 +118,6 @@ def validated(name: str, given: Mapping[str, Any], options: Specification) -> di
     rules = {key: {**rule, "required": False} if key == "free_form" else rule for key, rule in options.items()}
     checked = ArgumentSpecValidator(rules).validate(arguments)
     if checked.error_messages:
-        raise OptionError("; ".join(checked.error_messages))
+        what = "Unsupported parameters: " if checked.unsupported_parameters else ""
+        raise OptionError(what + "; ".join(checked.error_messages))
     return {**dict.fromkeys(options), **checked.validated_parameters, **aside}

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
+import hashlib
 import json
 import logging
 import os
@@ -20,7 +22,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from . import options
+from . import options, store
 from .modules import STAND_INS, Context, Failed, Machine, Result
 from .modules.commands import refuse_powershell
 from .modules.files import remove
@@ -167,7 +169,7 @@ class PowerShell:
         with path.open("wb") as file:
             for line in rest.split():
                 file.write(base64.b64decode(line))
-        return said(json.dumps({"sha1": options.hashlib.sha1(path.read_bytes()).hexdigest()}))  # noqa: S324
+        return said(json.dumps({"sha1": hashlib.sha1(path.read_bytes()).hexdigest()}))  # noqa: S324
 
     def fetch_file(self, given: Mapping[str, Any], _: bytes) -> Answer:
         """Give a piece of a file."""
@@ -203,7 +205,7 @@ class PowerShell:
                 timeout = int(action["params"]["Timeout"])
             else:
                 raise Refused(f"This test target has no stand-in for {action['name']}.")
-        work = lambda: self.called(name, arguments, context, bool(job))  # noqa: E731
+        work = functools.partial(self.called, name, arguments, context, bool(job))
         result = self.begin(job, timeout, work, context) if job else work()
         return said(json.dumps(result), 1 if result.get("failed") else 0)
 
@@ -255,7 +257,7 @@ class PowerShell:
 
     def known(self, user: str) -> bool:
         """Return whether there is such a user."""
-        return user.lower() in SYSTEM_USERS
+        return user.lower() in SYSTEM_USERS or bool(store.entry(store.read(self.machine.folder)["users"], user))
 
     def begin(self, job: Mapping[str, Any], timeout: int, work: Callable[[], Result], context: Context) -> Result:
         """Run in the background; what becomes of it goes to a file that async_status reads."""

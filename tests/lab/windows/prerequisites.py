@@ -36,7 +36,7 @@ def check(*, install: bool) -> bool:
     if lacking:
         raise LabError(
             "LW-LAB-101",
-            f"{sys.executable} has no {' and no '.join(lacking)}; run `make develop`, and target.py with .venv/bin/python",
+            f"{sys.executable} has no {' and no '.join(lacking)}; run `make develop`, and use .venv/bin/python",
         )
     return prerequisites.check(install=install, needs=NEEDS)
 

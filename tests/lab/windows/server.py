@@ -61,7 +61,8 @@ class Target:
 
     def boot(self) -> None:
         """Start the machine, and then its WinRM."""
-        helper = programs.start(self.folder, self.wine.prefix)
+        gpu = self.told["gpu"]
+        helper = programs.start(self.folder, self.wine.prefix, recording=gpu)
         self.wine.boot()
         booted = time.time()
         self.powershell.rebooted(self.described(booted, (helper,)))
@@ -91,9 +92,14 @@ class Target:
         self.wishes.append(seconds)
         self.wish.set()
 
+    def stop(self) -> None:
+        """Ask for the end."""
+        self.stopping.set()
+        self.wish.set()
+
     def run(self) -> None:
         """Be a machine until told to stop."""
-        signal.signal(signal.SIGTERM, lambda *_: (self.stopping.set(), self.wish.set()))
+        signal.signal(signal.SIGTERM, lambda *_: self.stop())
         signal.signal(signal.SIGHUP, lambda *_: self.reboot())
         self.boot()
         while not self.stopping.is_set():

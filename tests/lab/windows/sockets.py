@@ -85,7 +85,7 @@ def inodes(pid: int) -> Iterable[str]:
     """Yield the sockets that a process holds."""
     try:
         for entry in Path(f"/proc/{pid}/fd").iterdir():
-            match = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(entry))
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
             if match:
                 yield match[1]
     except OSError:
@@ -93,10 +93,13 @@ def inodes(pid: int) -> Iterable[str]:
 
 
 def listening(prefix: Path, helpers: Collection[int], ports: Collection[int]) -> list[Listening]:
-    """Return what a target listens on. Its WinRM (``ports``) is the system's, as on Windows; nothing else of ours is."""
+    """Return what a target listens on. Its WinRM (``ports``) is the system's, as on Windows.
+
+    What the helpers themselves listen on is how they are reached from inside, and no door of the machine.
+    """
     tables = {name: table(name, Path(f"/proc/net/{name}").read_text()) for name in ("tcp", "tcp6", "udp", "udp6")}
     own = belonging(prefix, helpers)
-    own.pop(os.getpid(), None)
+    own = {pid: about for pid, about in own.items() if pid not in helpers}
     found: dict[tuple[str, str, int], Listening] = {}
     for pid, (_, name, since) in sorted(own.items(), reverse=True):
         for inode in inodes(pid):

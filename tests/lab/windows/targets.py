@@ -22,6 +22,7 @@ from ..errors import LabError
 from ..settings import Settings, locked, write_if_changed
 from . import certificates
 from . import machine as programs
+from .machine import make as made
 from .wine import HERE, Wine, make_pristine
 
 NAME = re.compile(r"^[a-z][a-z0-9-]{0,14}$")
@@ -96,6 +97,19 @@ def take_address(address: str) -> bool:
             "LW-LAB-112", f"this machine has not got the address {address}, and cannot take it: {done.stderr.strip()}"
         )
     return True
+
+
+def check_free(address: str, *ports: int) -> None:
+    """Raise where another listens where a target would: LW-LAB-116."""
+    for port in ports:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address, port))
+            except OSError as error:
+                raise LabError(
+                    "LW-LAB-116", f"the target cannot listen on {address}:{port}: {error.strerror}; choose other ports"
+                ) from None
 
 
 def server_of(folder: Path) -> files.Server | None:
@@ -176,14 +190,17 @@ def up(
             if differs:
                 raise LabError(
                     "LW-LAB-113",
-                    f"the target {name} is there with another {', '.join(differs)}; run target.py wipe --name {name} first",
+                    f"the target {name} is there with another {', '.join(differs)}; wipe it first (target.py wipe)",
                 )
             if running(folder):
                 return {"changed": False, **told(folder)}
         about["own_address"] = take_address(address) or about["own_address"]
+        check_free(address, http, https)
         if not folder.exists():
             make(settings, folder, about)
-
+        # Made once, which takes its time: not while the target's process is waited for.
+        made.programs(settings.cache)
+        made.base(settings.cache)
         start(folder)
         return {"changed": True, **told(folder)}
 
@@ -209,12 +226,26 @@ def start(folder: Path) -> None:
         if (folder / "up.json").exists():
             return
         time.sleep(0.1)
-    files.end(server)
+    halt(folder, server)
     last = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
     raise LabError(
         "LW-LAB-114",
         f"the target {folder.name} did not come up; its last word: {last[-1] if last else 'none'} (all of it: {log})",
     )
+
+
+def halt(folder: Path, server: files.Server | None) -> None:
+    """End a target's process, and whatever it left."""
+    if server is not None and files.is_ours(server):
+        os.kill(server.pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while files.is_ours(server) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        files.end(server)
+    Wine(folder / "prefix").halt()
+    programs.stop(folder)
+    for name in ("up.json", "server.json"):
+        (folder / name).unlink(missing_ok=True)
 
 
 def down(settings: Settings, name: str) -> bool:
@@ -223,17 +254,8 @@ def down(settings: Settings, name: str) -> bool:
     if not folder.exists():
         return False
     with locked(home(settings) / f".{name}.lock"):
-        server, was_up = server_of(folder), running(folder)
-        if server is not None and was_up:
-            os.kill(server.pid, signal.SIGTERM)
-            deadline = time.monotonic() + STOP_SECONDS
-            while running(folder) and time.monotonic() < deadline:
-                time.sleep(0.1)
-            files.end(server)
-        Wine(folder / "prefix").halt()
-        programs.stop(folder)
-        (folder / "up.json").unlink(missing_ok=True)
-        (folder / "server.json").unlink(missing_ok=True)
+        was_up = running(folder)
+        halt(folder, server_of(folder))
         about = json.loads((folder / "target.json").read_text())
         if about["own_address"]:
             subprocess.run(

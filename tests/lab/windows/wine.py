@@ -35,6 +35,7 @@ STUBS = (
             "secedit",
             "wevtutil",
             "wusa",
+            "findstr",
         )
     ),
 )
@@ -176,15 +177,10 @@ class Wine:
     def boot(self) -> None:
         """Start the machine. The first program boots it, and services that start by themselves do.
 
-        Without ``-p`` every idle moment would be a reboot.
+        Without ``-p`` every idle moment would be a reboot. What this starts stays and keeps its output open.
         """
         self.server("-p")
-        # The machine's first program starts those that stay, and they would hold its pipes open.
-        nothing = subprocess.DEVNULL
-        words = ["wine", "cmd", "/c", "exit"]
-        subprocess.run(
-            words, env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False
-        )
+        self.quietly("wine", "cmd", "/c", "exit")
 
     def halt(self) -> None:
         """Switch the machine off, as a power cut does."""
@@ -193,16 +189,13 @@ class Wine:
 
     def server(self, option: str) -> None:
         """Call wineserver."""
-        # No pipes: the server that stays would hold them open.
+        self.quietly("wineserver", option)
+
+    def quietly(self, *words: str) -> None:
+        """Run something that may leave processes behind; they must not hold a pipe of ours."""
         nothing = subprocess.DEVNULL
         subprocess.run(
-            ["wineserver", option],
-            env=self.environment(),
-            stdin=nothing,
-            stdout=nothing,
-            stderr=nothing,
-            cwd="/",
-            check=False,
+            words, env=self.environment(), stdin=nothing, stdout=nothing, stderr=nothing, cwd="/", check=False
         )
 
 
@@ -220,8 +213,8 @@ def make_pristine(wine: Wine) -> None:
     This Wine session must end before the persistent one begins, or there are two service control managers.
     """
     wine.prefix.mkdir(parents=True)
-    wine.wine("wineboot", "-i")
-    wine.wine("winecfg", "-v", "win10")
+    wine.quietly("wine", "wineboot", "-i")
+    wine.quietly("wine", "winecfg", "-v", "win10")
     wine.server("-w")
     system = wine.drive_c / "windows"
     if not (system / "system32" / "cmd.exe").exists():

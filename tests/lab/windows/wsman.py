@@ -200,13 +200,13 @@ class Shells:
             raise Fault(
                 2150858793,
                 "w:TimedOut",
-                "The WS-Management service cannot complete the operation within the time specified in OperationTimeout.",
+                "The WS-Management service cannot complete the operation within the time in OperationTimeout.",
             )
         name = command.identity
         streams = "".join(
             f'<rsp:Stream Name="{stream}" CommandId="{name}">{base64.b64encode(data).decode()}</rsp:Stream>'
             f'<rsp:Stream Name="{stream}" CommandId="{name}" End="true"/>'
-            for stream, data in zip(("stdout", "stderr"), command.result, strict=False)
+            for stream, data in (("stdout", command.result[0]), ("stderr", command.result[1]))
         )
         return (
             f'<rsp:ReceiveResponse>{streams}<rsp:CommandState CommandId="{name}" State="{SHELL}/CommandState/Done">'
@@ -368,7 +368,7 @@ class Listener(ThreadingHTTPServer):
         """Remember the connection, so that it can be cut."""
         if isinstance(request, socket.socket):
             self.connections.add(request)
-        super().process_request(request, client_address)  # type: ignore[arg-type]
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
         """Forget the connection."""

@@ -22,10 +22,11 @@ WAIT_S = 30
 RECORDED = HERE.parents[2] / "unit/labwright/recorded"
 
 
-def start(folder: Path, prefix: Path, *, code_page: str = "cp1252") -> int:
+def start(folder: Path, prefix: Path, *, recording: str | Path | None = None, code_page: str = "cp1252") -> int:
     """Start the Linux side of a target and return its process id; nothing happens where it runs.
 
-    `folder` is the target's own, `prefix` Wine's; `code_page` is that of the machine's text files. Raises LabError.
+    `folder` is the target's own, `prefix` Wine's; `recording` is of nvidia-smi (see `gpu`); `code_page` is that of the
+    machine's text files. Raises LabError.
     """
     if pid := running(folder):
         return pid
@@ -37,6 +38,7 @@ def start(folder: Path, prefix: Path, *, code_page: str = "cp1252") -> int:
     here.write()
     shutil.copyfile(made / "reach.exe", here.drive_c / "windows/labwright-reach.exe")
     shutil.copyfile(made / "shim.exe", here.drive_c / "windows/system32/icacls.exe")
+    gpu(prefix, recording)
     with (folder / "machine.log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, str(HERE / "serve.py"), str(folder.resolve())],

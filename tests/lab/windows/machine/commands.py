@@ -195,7 +195,7 @@ def twin(call: Call, here: Settings, drive: Drive, prefix: Path, line: program.L
 def nvidia_smi(call: Call, here: Settings, drive: Drive) -> Command:
     """nvidia-smi.exe: what a real one said on a real machine."""
     recording = (Path(here.prefix) / settings.GPU).read_text(encoding="utf-8").strip()
-    argv = [sys.executable, "-I", str(HERE / "gpu.py"), recording, *call.words]
+    argv = [sys.executable, "-I", str(HERE / "nvidia_smi.py"), recording, *call.words]
     return Command("nvidia-smi", argv, drive.c, {"PATH": LINUX_PATH, "LANG": "C.UTF-8"})
 
 

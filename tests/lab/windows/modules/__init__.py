@@ -1,8 +1,8 @@
-"""The modules that this target understands: one function each, with real effects in Wine."""
+"""The modules that this target understands: one function each. Importing a file registers its functions."""
 
 from __future__ import annotations
 
-from . import commands, facts, files, network, registry, services
+from . import accounts, commands, facts, files, network, nssm, registry, services, system
 from .context import STAND_INS, Context, Failed, Machine, Result
 
 __all__ = [
@@ -11,10 +11,13 @@ __all__ = [
     "Failed",
     "Machine",
     "Result",
+    "accounts",
     "commands",
     "facts",
     "files",
     "network",
+    "nssm",
     "registry",
     "services",
+    "system",
 ]

@@ -253,7 +253,7 @@ def win_disk_facts(args: Result, context: Context) -> Result:
         "size_remaining": usage.free,
         "type": "NTFS",
     }
-    partition = {
+    partition: Result = {
         "access_paths": ["C:\\", volume_path],
         "drive_letter": "C",
         "gpt_type": "{ebd0a0a2-b9e5-4433-87c0-68b6b72699c7}",

@@ -34,7 +34,7 @@ def link_target(path: Path, context: Context) -> str:
 def described(path: Path, context: Context, *, algorithm: str | None, size: bool) -> Result:
     """Return what win_stat and win_find say of something that exists; ``algorithm`` None: no checksum."""
     junction, link = is_junction(path), path.is_symlink()
-    folder = path.is_dir() and not link or junction
+    folder = (path.is_dir() and not link) or junction
     about = path.lstat() if link else path.stat()
     read_only = not about.st_mode & 0o200
     attributes = [
