@@ -107,7 +107,8 @@ def test_variables_of_windows_alone_stay_there(drive: Drive) -> None:
     }  # fmt: skip
     assert commands.linux_variables(found, drive) == {
         "PATH": commands.LINUX_PATH, "LANG": "C.UTF-8", "HOME": f"{drive.c}/labwright",
-        "TMPDIR": f"{drive.c}/labwright", "PYTHONPATH": f"{drive.c}/labwright/lib:{drive.c}/labwright/agents", "PIP_CONFIG_FILE": "/dev/null",
+        "TMPDIR": f"{drive.c}/labwright",
+        "PYTHONPATH": f"{drive.c}/labwright/lib:{drive.c}/labwright/agents", "PIP_CONFIG_FILE": "/dev/null",
         "OMP_NUM_THREADS": "2",
     }  # fmt: skip
 

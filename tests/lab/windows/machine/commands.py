@@ -219,4 +219,4 @@ def says(call: Call, words: Sequence[str], sentence: str, drive: Drive) -> Comma
     """A program that answers one question."""
     if list(call.words) != list(words):
         raise Refused(f"{call.name}.exe: what stands in for it knows {' '.join(words)} only")
-    return Command(call.name, ["/bin/echo", sentence], drive.c, {"PATH": LINUX_PATH})
+    return Command(call.name, ["/usr/bin/printf", "%s\\r\\n", sentence], drive.c, {"PATH": LINUX_PATH})

@@ -1,7 +1,8 @@
 """nvidia-smi.exe: says what a real one said on a real machine (tests/unit/labwright/recorded); invents nothing.
 
-`nvidia_smi.py RECORDING WORDS…`. A recording is an .xml (`-q -x`), a .csv with a header (`--query-gpu=…`), or a .txt: what
-it said, to whatever question. An .xml answers `--query-gpu` too, as far as it has the fields; one that it lacks is "not a valid field", as old drivers say. Any other question fails, and says so.
+`nvidia_smi.py RECORDING WORDS…`. A recording is an .xml (`-q -x`), a .csv with a header (`--query-gpu=…`), or a .txt:
+what it said, to whatever question. An .xml answers `--query-gpu` too, as far as it has the fields; one that it lacks is
+"not a valid field", as old drivers say. Any other question fails, and says so.
 """
 
 from __future__ import annotations

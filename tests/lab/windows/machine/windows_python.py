@@ -420,10 +420,14 @@ class Machine:
             elif in_wine.kind_of(where) == stat.S_IFDIR:
                 raise failure(errno.EACCES, "Permission denied", DENIED, os.fspath(file))
         try:
-            return self.real.io_open(where, mode, buffering, encoding, errors, newline, closefd, opener)
+            stream = self.real.io_open(where, mode, buffering, encoding, errors, newline, closefd, opener)
         except OSError as error:
             error.filename = file
             raise
+        if isinstance(where, str):
+            raw = getattr(stream, "buffer", stream)
+            getattr(raw, "raw", raw).name = file
+        return stream
 
     def realpath(self, path: Any, *, strict: bool = False) -> str:
         """os.path.realpath: through junctions, with the names as they lie there."""
@@ -469,7 +473,9 @@ def become_windows(machine: Machine) -> None:
     sys.executable = request["exe"]
     sys.prefix = sys.base_prefix = sys.exec_prefix = root
     sys.platform = "win32"
-    sys.path.remove(TESTS)
+    # The standard library is this interpreter's; packages are the Windows prefix's own.
+    sys.path[:] = [one for one in sys.path if one != TESTS and not one.endswith("site-packages")]
+    sys.path.append(rf"{root}\Lib\site-packages")
     if not {"I", "E"} & set(request["flags"]):
         extra = [one for one in request["environment"].get("PYTHONPATH", "").split(";") if one]
         sys.path[:0] = extra

@@ -20,6 +20,7 @@ Function .onInit
     ${If} $EXEDIR == $INSTDIR
       CopyFiles /SILENT "$EXEPATH" "$TEMP\docker-uninstall.exe"
       Exec '"$TEMP\docker-uninstall.exe" uninstall --quiet'
+      SetErrorLevel 0
       Quit
     ${EndIf}
     Sleep 500
@@ -29,6 +30,7 @@ Function .onInit
     DeleteRegKey HKLM "SOFTWARE\Docker Inc."
     DeleteRegKey HKLM "${UNINSTALL}\Docker Desktop"
     Delete /REBOOTOK "$EXEPATH"
+    SetErrorLevel 0
     Quit
   ${EndIf}
   ${Has} "install"

@@ -26,8 +26,7 @@ Function .onInit
   ${EndIf}
   ${If} $INSTDIR == ""
     ${If} $Scope == "AllUsers"
-      ReadEnvStr $0 ALLUSERSPROFILE
-      StrCpy $INSTDIR "$0\Miniforge3"
+      StrCpy $INSTDIR "$APPDATA\Miniforge3"
     ${Else}
       StrCpy $INSTDIR "$PROFILE\Miniforge3"
     ${EndIf}

@@ -21,8 +21,7 @@ Function .onInit
   ${If} $R8 == 1
     DeleteRegKey HKLM "${KEY}"
     DeleteRegKey HKLM "${UNINSTALL}\${ID}"
-    ReadEnvStr $0 ALLUSERSPROFILE
-    Delete /REBOOTOK "$0\Package Cache\${ID}\VC_redist.x64.exe"
+    Delete /REBOOTOK "$APPDATA\Package Cache\${ID}\VC_redist.x64.exe"
     SetErrorLevel 0
     Quit
   ${EndIf}
@@ -34,9 +33,9 @@ Function .onInit
 FunctionEnd
 
 Section
-  ReadEnvStr $0 ALLUSERSPROFILE
-  CreateDirectory "$0\Package Cache\${ID}"
-  CopyFiles /SILENT "$EXEPATH" "$0\Package Cache\${ID}\VC_redist.x64.exe"
+  SetShellVarContext all
+  CreateDirectory "$APPDATA\Package Cache\${ID}"
+  CopyFiles /SILENT "$EXEPATH" "$APPDATA\Package Cache\${ID}\VC_redist.x64.exe"
   WriteRegDWORD HKLM "${KEY}" "Installed" 1
   WriteRegDWORD HKLM "${KEY}" "Major" 14
   WriteRegDWORD HKLM "${KEY}" "Minor" ${MINOR}
@@ -46,5 +45,5 @@ Section
   WriteRegStr HKLM "${UNINSTALL}\${ID}" "DisplayName" "Microsoft Visual C++ 2015-2022 Redistributable (x64) (stand-in)"
   WriteRegStr HKLM "${UNINSTALL}\${ID}" "DisplayVersion" "${VERSION}"
   WriteRegStr HKLM "${UNINSTALL}\${ID}" "QuietUninstallString" \
-    '"$0\Package Cache\${ID}\VC_redist.x64.exe" /uninstall /quiet'
+    '"$APPDATA\Package Cache\${ID}\VC_redist.x64.exe" /uninstall /quiet'
 SectionEnd
