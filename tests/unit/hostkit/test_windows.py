@@ -92,6 +92,7 @@ def test_nothing_half_removed(host: Windows, monkeypatch: pytest.MonkeyPatch, ki
         (thing / "inside").touch()
     else:
         thing.touch()
+    monkeypatch.setattr(place, "PAUSE_S", 0)
     monkeypatch.setattr(Path, "rename", denied)
     monkeypatch.setattr(Path, "unlink", denied)
     with pytest.raises(Problem, match="LW-HOSTKIT-011"):
@@ -103,6 +104,7 @@ def test_nothing_half_removed(host: Windows, monkeypatch: pytest.MonkeyPatch, ki
 def test_an_environment_in_use_stays(host: Windows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     prefix = tmp_path / "envs" / "one"
     (prefix / "conda-meta").mkdir(parents=True)
+    monkeypatch.setattr(place, "PAUSE_S", 0)
     monkeypatch.setattr(Path, "rename", denied)
     asked = {"prefix": str(prefix), "store": str(tmp_path), "conda": "c", "layers": [{"name": "l", "digest": "d"}]}
     with pytest.raises(Problem, match="LW-HOSTKIT-011"):
