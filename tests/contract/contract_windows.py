@@ -131,6 +131,7 @@ class WindowsLab(Lab):
     def __init__(self) -> None:
         """A fresh one."""
         self.name = "lw-contract"
+        lab("prerequisites", "--install")
         lab("wipe", "--name", self.name)
         target = Nssm(lab("up", "--name", self.name, "--http", "17085", "--https", "17086"))
         self.hosts = [target]  # type: ignore[list-item]
