@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from targets_lab import C, Target, W, call, changed, free_port
 
+from lab.windows import sockets
+
 pytest_plugins = ["targets_fixtures"]
 
 
@@ -33,13 +35,8 @@ def test_one_service_manager_and_no_reboot_between_calls(target: Target) -> None
     """`wineserver -p` before the first boot gives two service managers; without it every idle moment is a reboot."""
     pids = [target.one(f"{W}.win_service_info", name="auto")["services"][0]["process_id"] for _ in range(2)]
     assert pids[0] == pids[1] != 0
-    prefix = f"WINEPREFIX={target.told['folder']}/prefix".encode()
-    managers = [
-        place
-        for place in Path("/proc").glob("[0-9]*")
-        if "services.exe" in (place / "cmdline").read_text(errors="replace")
-        and prefix in (place / "environ").read_bytes().split(b"\0")
-    ]
+    own = sockets.belonging(Path(target.told["folder"]) / "prefix", ())
+    managers = [pid for pid, (_, name, _) in own.items() if name == "services.exe"]
     assert len(managers) == 1
 
 
@@ -101,9 +98,7 @@ def test_up_again_changes_nothing_and_otherwise_refuses(target: Target) -> None:
 @pytest.mark.parametrize("verb", ["down", "wipe"])
 def test_going_down_leaves_no_process(other: Target, verb: str) -> None:
     assert call(verb, "--name", other.name)[1] == {"changed": True}
-    mark = other.told["folder"].encode()
-    left = [one for one in Path("/proc").glob("[0-9]*/environ") if mark in one.read_bytes()]
-    assert left == []
+    assert sockets.belonging(Path(other.told["folder"]) / "prefix", ()) == {}
     assert Path(other.told["folder"]).exists() == (verb == "down")
     assert call(verb, "--name", other.name)[1] == {"changed": False}
     if verb == "down":

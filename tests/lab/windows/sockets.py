@@ -121,7 +121,7 @@ def listening(prefix: Path, helpers: Collection[int], ports: Collection[int]) ->
                     address, port = rows[inode]
                     kind = protocol.rstrip("6")
                     # wineserver holds a copy of each socket; the process that opened it comes last, by its number.
-                    if name != "wineserver" or (kind, address, port) not in found:
+                    if not name.startswith("wineserver") or (kind, address, port) not in found:
                         found[kind, address, port] = Listening(kind, address, port, pid, name, since)
     for address, port in tables["tcp"].values():
         if port in ports:
