@@ -342,3 +342,18 @@ def win_acl_inheritance(args: Result, context: Context) -> Result:
         if context.diff:
             result["diff"] = {"before": {"state": before}, "after": {"state": after}}
         return result
+
+
+@stand_in("ansible.windows.win_owner")
+def win_owner(args: Result, context: Context) -> Result:
+    """Give a file or folder another owner; with ``recurse`` what lies in it too."""
+    with store.changing(context.machine.folder, check=context.check) as state:
+        try:
+            key, _ = protected(context, args["path"])
+        except Failed:
+            raise Failed(f"{args['path']} file or directory does not exist on the host") from None
+        owner = account(context, state, args["user"])[0]
+        owners = state.setdefault("owners", {})
+        there = owners.get(key) == owner
+        owners[key] = owner
+        return {"changed": not there}
