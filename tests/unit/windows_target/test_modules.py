@@ -172,6 +172,13 @@ def test_a_junction_is_a_link_of_the_prefix(context: Context) -> None:
         commands.junction("cmd /c mklink /D C:\\other C:\\to", context)
 
 
+def test_a_process_is_its_services() -> None:
+    running = {pid: {"parent": parent} for pid, parent in ((8, 0), (20, 8), (21, 20), (30, 31), (31, 30))}
+    owners = {0: "stopped", 20: "NT SERVICE\\x"}
+    found = [facts.owner(pid, running, owners) for pid in (21, 20, 8, 30, 0)]
+    assert found == ["NT SERVICE\\x", "NT SERVICE\\x", None, None, None]
+
+
 def test_the_kernels_table_of_sockets() -> None:
     text = (
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
