@@ -218,7 +218,7 @@ def test_the_modules_that_roles_may_use_have_stand_ins() -> None:
     of_windows = (
         "setup win_ping win_file win_stat win_copy win_command win_find win_get_url win_regedit win_reg_stat win_user "
         "win_group win_group_membership win_user_right win_acl win_acl_inheritance win_service win_service_info "
-        "win_environment win_path win_optional_feature win_package slurp async_status win_listen_ports_facts"
+        "win_owner win_environment win_path win_optional_feature win_package slurp async_status win_listen_ports_facts"
     )
     wanted = {f"ansible.windows.{one}" for one in of_windows.split()}
     wanted |= {f"community.windows.{one}" for one in ("win_firewall_rule", "win_disk_facts", "win_nssm")}
