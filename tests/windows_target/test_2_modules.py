@@ -86,7 +86,7 @@ def test_files(target: Target) -> None:
 def test_trees_templates_and_fetching_back(target: Target, tmp_path: Path) -> None:
     (tmp_path / "tree/sub").mkdir(parents=True)
     (tmp_path / "tree/sub/ü b.txt").write_text("1")
-    (tmp_path / "t.j2").write_text("{{ 1 + 1 }}\n")
+    (tmp_path / "t.j2").write_text("x {{ 1 + 1 }}\n")
     got = tmp_path / "got"
     tasks: list[Result] = [
         {f"{W}.win_copy": {"src": f"{tmp_path}/tree/", "dest": "C:\\tree"}},
@@ -97,9 +97,9 @@ def test_trees_templates_and_fetching_back(target: Target, tmp_path: Path) -> No
     assert not (target.drive_c / "tree").exists()
     assert changed(target.play([*tasks, *tasks])) == [True] * 3 + [False] * 3
     assert (target.drive_c / "tree2/sub/ü b.txt").read_text() == "1"
-    assert (target.drive_c / "tree/t.txt").read_bytes() == b"2\r\n"
+    assert (target.drive_c / "tree/t.txt").read_bytes() == b"x 2\r\n"
     target.one("ansible.builtin.fetch", src="C:\\tree\\t.txt", dest=f"{got}/", flat=True)
-    assert (got / "t.txt").read_bytes() == b"2\r\n"
+    assert (got / "t.txt").read_bytes() == b"x 2\r\n"
 
 
 def test_a_junction_is_told_apart_and_its_removal_keeps_what_it_leads_to(target: Target) -> None:

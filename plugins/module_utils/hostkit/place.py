@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Optional
+from typing import Callable, Optional
 
 from hostkit.result import Problem
 
-TRIES = 10  # a scanner holds a new file for a moment
+TRIES = 25  # a scanner holds a new file for a moment, a service that was just removed its program
 PAUSE_S = 0.2
 GONE = ".gone-"
 VERBATIM = "\\\\?\\"  # what Windows puts before where a junction leads
@@ -28,16 +28,24 @@ def windows() -> bool:
 
 def put(part: Path, target: Path) -> None:
     """Give a finished file its real name in one step."""
-    for left in range(TRIES, 0, -1):
+    try:
+        patiently(lambda: part.replace(target))
+    except PermissionError as error:
+        part.unlink()
+        raise in_use(target, error) from error
+
+
+def patiently(act: Callable[[], object]) -> None:
+    """Do it; again for a while where Windows says that somebody has it open."""
+    for left in range(TRIES if windows() else 1, 0, -1):
         try:
-            part.replace(target)
-        except PermissionError as error:
-            if windows() and left > 1:
-                time.sleep(PAUSE_S)
-                continue
-            part.unlink()
-            raise in_use(target, error) from error
-        return
+            act()
+        except PermissionError:
+            if left == 1:
+                raise
+            time.sleep(PAUSE_S)
+        else:
+            return
 
 
 def write(path: Path, text: str) -> None:
@@ -59,10 +67,10 @@ def discard(path: Path) -> None:
         elif path.is_dir():
             aside = path.with_name(GONE + path.name)
             shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
+            patiently(lambda: path.rename(aside))
             shutil.rmtree(aside)
         else:
-            path.unlink()
+            patiently(path.unlink)
     except PermissionError as error:
         raise in_use(path, error) from error
 

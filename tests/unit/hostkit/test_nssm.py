@@ -258,7 +258,7 @@ def test_words_of_nssm(coding: str) -> None:
 
 def test_pace_counts_and_gives_up_without_waiting(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(host.folder))
-    monkeypatch.setattr(pace.time, "sleep", lambda _s: pytest.fail("NSSM waits by itself"))
+    monkeypatch.setattr("time.sleep", lambda _s: pytest.fail("NSSM waits by itself"))
     asked = {"most": 2, "logs": str(host.folder), "log_max": "1M"}
     for count in ("0", "1"):
         monkeypatch.setenv("NSSM_START_COUNT", count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import subprocess
 import sys
@@ -64,7 +65,9 @@ def test_a_file_that_is_held_for_a_moment(host: Windows, monkeypatch: pytest.Mon
 
     def replace(part: Path, target: Path) -> Path:
         tries.append(target)
-        return real(part, target) if len(tries) > 2 else denied()  # type: ignore[return-value]
+        if len(tries) < 3:
+            denied()
+        return real(part, target)
 
     monkeypatch.setattr(Path, "replace", replace)
     monkeypatch.setattr(place, "PAUSE_S", 0)
@@ -89,6 +92,7 @@ def test_nothing_half_removed(host: Windows, monkeypatch: pytest.MonkeyPatch, ki
         (thing / "inside").touch()
     else:
         thing.touch()
+    monkeypatch.setattr(place, "PAUSE_S", 0)
     monkeypatch.setattr(Path, "rename", denied)
     monkeypatch.setattr(Path, "unlink", denied)
     with pytest.raises(Problem, match="LW-HOSTKIT-011"):
@@ -100,6 +104,7 @@ def test_nothing_half_removed(host: Windows, monkeypatch: pytest.MonkeyPatch, ki
 def test_an_environment_in_use_stays(host: Windows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     prefix = tmp_path / "envs" / "one"
     (prefix / "conda-meta").mkdir(parents=True)
+    monkeypatch.setattr(place, "PAUSE_S", 0)
     monkeypatch.setattr(Path, "rename", denied)
     asked = {"prefix": str(prefix), "store": str(tmp_path), "conda": "c", "layers": [{"name": "l", "digest": "d"}]}
     with pytest.raises(Problem, match="LW-HOSTKIT-011"):
@@ -119,7 +124,7 @@ class Junctions:
         real = Path.rmdir
         monkeypatch.setattr(place, "subprocess", SimpleNamespace(run=self.run))
         monkeypatch.setattr(Path, "rmdir", lambda path: path.unlink() if path.is_symlink() else real(path))
-        readlink = place.os.readlink
+        readlink = os.readlink
         monkeypatch.setattr(place, "os", SimpleNamespace(readlink=lambda path: "\\\\?\\" + readlink(path)))
 
     def run(self, argv: list[str], **_options: Any) -> subprocess.CompletedProcess[str]:
@@ -167,7 +172,7 @@ def test_no_line_end_is_made_another(host: Windows, monkeypatch: pytest.MonkeyPa
 
 def test_a_programs_path_without_an_activated_shell(tmp_path: Path) -> None:
     for program in (tmp_path / "python.exe", tmp_path / "Scripts" / "conda.exe"):
-        found = env.path_of(program, "C").split(env.os.pathsep)
+        found = env.path_of(program, "C").split(os.pathsep)
         assert found == [str(tmp_path), str(tmp_path / "Library" / "bin"), str(tmp_path / "Scripts"), "C"]
 
 

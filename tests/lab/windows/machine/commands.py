@@ -200,8 +200,13 @@ def nvidia_smi(call: Call, here: Settings, drive: Drive) -> Command:
 
 
 def git(call: Call, here: Settings, drive: Drive) -> Command:
-    """git.exe of the stand-in installer: its version, and nothing else."""
-    return says(call, ["--version"], "git version 2.51.0.windows.1", drive)
+    """git.exe of the stand-in installer: its version, and `git config` by this machine's git on the machine's files."""
+    if call.words[:1] != ["config"]:
+        return says(call, ["--version"], "git version 2.51.0.windows.1", drive)
+    folder = Path(drive.linux(call.exe)).parents[1] / "etc"
+    folder.mkdir(exist_ok=True)
+    variables = linux_variables(call.variables, drive) | {"GIT_CONFIG_SYSTEM": str(folder / "gitconfig")}
+    return Command("git", ["git", *map(drive.words, call.words)], drive.c, variables)
 
 
 def docker(call: Call, here: Settings, drive: Drive) -> Command:
