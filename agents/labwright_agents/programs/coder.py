@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ast
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ def read_tests(conversation: Conversation, options: argparse.Namespace) -> str:
         return "\n".join(conversation.example["tests"])
     path = options.tests or "(none)"
     try:
-        text = Path("/dev/stdin" if path == "-" else path).read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
         tree = ast.parse(text)
     except (OSError, ValueError, SyntaxError) as error:
         raise AgentError("LW-AGENT-021", path=path, error=getattr(error, "strerror", None) or error) from error

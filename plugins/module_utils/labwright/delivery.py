@@ -62,6 +62,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
+        "agents": {"at_once": lab.get("capacity", 1), "language": lab.get("language", "en")},
         "checks": asked,
         "firewall": doors.request(lab["doors"], host.wishes),
         "waits_for": [one for one in asked if one["kind"] in ("worker", "controller", "registered", "models")],
