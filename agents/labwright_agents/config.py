@@ -1,7 +1,8 @@
 """Read and judge the configuration of an agent: AutoGen's list of endpoints, and what the lab says beside it.
 
-OAI_CONFIG_LIST is what `autogen.config_list_from_json` reads; each entry but `model` is an argument of the openai client.
-lab.json, in the same folder, says what is no endpoint: how many conversations the lab holds at once, and whom to trust.
+OAI_CONFIG_LIST is what `autogen.config_list_from_json` reads; each entry but `model` is an argument of the openai
+client. lab.json, in the same folder, says what is no endpoint: how many conversations the lab holds at once, and whom
+to trust.
 """
 
 from __future__ import annotations

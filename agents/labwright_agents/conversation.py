@@ -1,8 +1,8 @@
 """What a program needs for a conversation by AutoGen 0.2: agents that ask the model, and hands that run its code.
 
 Every answer and every run goes through here, so that each is counted against the limits and written into the trace,
-whatever AutoGen makes of it. AutoGen's own choice of a sandbox is not used: it asks for Docker by default, and takes the
-mere presence of /.dockerenv for a sandbox.
+whatever AutoGen makes of it. AutoGen's own choice of a sandbox is not used: it asks for Docker by default, and takes
+the mere presence of /.dockerenv for a sandbox.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ENDLESS = 10**6  # AutoGen's own limits are not used: ours say why
 
 @dataclass
 class Conversation:
-    """One conversation: what is asked, of whom, and what may be used up. `more` is what a program adds to its result."""
+    """One conversation: what is asked, of whom, and what may be used up. `more` is what a program adds to it."""
 
     task: str
     entries: list[dict[str, Any]]
@@ -80,7 +80,7 @@ class Conversation:
             llm_config=False,
         )
 
-        def note(sender: Any, message: Any, recipient: Any, silent: bool) -> Any:
+        def note(message: Any, **_others: Any) -> Any:
             said = message if isinstance(message, str) else str(message.get("content") or "")
             self.trace.add("message", who=name, content=said)
             return message

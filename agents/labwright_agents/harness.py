@@ -1,8 +1,8 @@
 """Run tests against a solution, in the sandbox: this file is sent there as it stands, with a call of `main` at its end.
 
 Standard library of Python 3.9 or newer, and nothing of this package. What it prints is the same each time: it is what
-the model is told. Exit status 0 and `word` on the last line mean that every test passed; `word` is one that the solution
-cannot have guessed, so that a solution that ends the program early has not passed.
+the model is told. Exit status 0 and `word` on the last line mean that every test passed; `word` is one that the
+solution cannot have guessed, so that a solution that ends the program early has not passed.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def main(solution: str, tests: str, word: str) -> int:
             said.append(f"FAILED {name}: {place(error, 'tests.py', tests)}")
     sys.stdout = out
     count = max(1, len(found))
-    print("\n".join([*said, f"{len(said)} of {count} tests failed" if said else f"{count} tests passed"]))
+    noun = "test" if count == 1 else "tests"
+    print("\n".join([*said, f"{len(said)} of {count} {noun} failed" if said else f"{count} {noun} passed"]))
     if not said:
         print(word)
     return len(said)

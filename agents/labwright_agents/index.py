@@ -1,8 +1,8 @@
 """A folder of documents as passages in an index on disk: SQLite's own full-text search (FTS5), ranked by BM25.
 
-A passage is a piece of a file with the lines, or of a PDF with the page, that it stands on. Chinese has no spaces, so its
-text is indexed by pairs of neighbouring characters. The index follows the folder: what changed is read anew, what is gone
-goes; a damaged index is made anew.
+A passage is a piece of a file with the lines, or of a PDF with the page, that it stands on. Chinese has no spaces, so
+its text is indexed by pairs of neighbouring characters. The index follows the folder: what changed is read anew, what
+is gone goes; a damaged index is made anew.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Index:
                 break
             except sqlite3.DatabaseError as error:  # damaged, of another format, or not ours to write
                 self._base.close()
-                if anew or isinstance(error, sqlite3.OperationalError) and "readonly" in str(error):
+                if anew or (isinstance(error, sqlite3.OperationalError) and "readonly" in str(error)):
                     raise AgentError("LW-AGENT-023", path=file, error=error) from error
             except OSError as error:
                 raise AgentError("LW-AGENT-023", path=file, error=error.strerror) from error

@@ -1,4 +1,4 @@
-"""What keeps a conversation from running away: limits on answers, tokens, time and output, and the signals that end it."""
+"""What keeps a conversation from running away: limits on answers, tokens, time and output, and signals that end it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SAME = 3  # the same answer of the same agent so many times is a model that gets
 
 
 class Stop(BaseException):
-    """The end of a conversation from outside it. Not an Exception: the openai client would take that for a failed try."""
+    """The end of a conversation from outside. Not an Exception: the openai client would take that for a failed try."""
 
     def __init__(self, id_: str, **values: Any) -> None:
         """Say why, in words.json's words."""

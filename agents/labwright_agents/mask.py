@@ -13,7 +13,9 @@ from typing import Any
 
 STARS = "***"
 NAMES = r"(?:passwords?|passwd|passphrase|secret|token|(?:api|access|private|secret)[_-]?keys?)"
-VALUE = r"""(?:"(?:[^"\\\n]|\\.){4,}"|'(?:[^'\\\n]|\\.){4,}'|(?=[A-Za-z0-9_+/=-]*[0-9])[A-Za-z0-9_+/=-]{8,}(?![\w.(\[]))"""
+QUOTED = r"""(?:"(?:[^"\\\n]|\\.){4,}"|'(?:[^'\\\n]|\\.){4,}')"""
+BARE = r"(?=[A-Za-z0-9_+/=-]*[0-9])[A-Za-z0-9_+/=-]{8,}(?![\w.(\[])"
+VALUE = rf"(?:{QUOTED}|{BARE})"
 BLOCK = re.compile(
     r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----(?:.{0,20000}?-----END [A-Z0-9 ]*PRIVATE KEY-----|[A-Za-z0-9+/=\s]*)", re.S
 )

@@ -110,17 +110,20 @@ def transcript(events: Sequence[Event]) -> str:
             run = one
             why = f"\n{one['cause']}" if one["cause"] else ""
             parts.append(
-                f"The code ran {start['sandbox']}, exit code {one['exit_code']}, and printed\n{_inset(one['output'])}{why}"
+                f"The code ran {start['sandbox']}, exit code {one['exit_code']}, and printed\n"
+                f"{_inset(one['output'])}{why}"
             )
         elif one["kind"] == "message" and not is_result(one, run) and one["content"] != start["task"]:
             parts.append(f"{one['who']}\n{_inset(one['content'])}")
     if end["kind"] == "end":
         parts += [end["why"]] if end["why"] else []
+        marks = {True: " (cited)", False: ""}
+        parts += ["\n".join(f"[{one['number']}] {one['where']}{marks[one['cited']]}" for one in end.get("sources", []))]
         parts.append(
-            f"Verdict: {end['verdict']}, in {end['seconds']:.1f} s, with {end['tokens']} tokens, by {start['model']} at "
-            f"{start['base_url']}\n"
+            f"Verdict: {end['verdict']}, in {end['seconds']:.1f} s, with {end['tokens']} tokens, "
+            f"by {start['model']} at {start['base_url']}\n"
         )
-    return "\n\n".join(parts)
+    return "\n\n".join(filter(None, parts))
 
 
 def _inset(text: str) -> str:

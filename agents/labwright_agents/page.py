@@ -23,16 +23,28 @@ WORDS = {
 # A page that could load nothing even if a model wrote that it should: all text is escaped, and this is the second wall.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
-:root { color-scheme: light dark; --ink: #1d2127; --paper: #fff; --soft: #f3f5f8; --line: #d5dae1; --mark: #0a5bd0; --good: #12703a; --bad: #b3261e }
-@media (prefers-color-scheme: dark) { :root { --ink: #e4e7ec; --paper: #16191e; --soft: #20242b; --line: #3a414c; --mark: #86b6ff; --good: #6bd197; --bad: #ff8a80 } }
-body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; background: var(--paper); color: var(--ink); font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif }
-h1 { font-size: 1.35rem; white-space: pre-wrap; overflow-wrap: anywhere } h2 { font-size: 1rem; margin: 0 0 .4rem }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0 } dt { opacity: .7 } dd { margin: 0; overflow-wrap: anywhere }
-article { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem; margin: 1rem 0 } article.answer { border-left: .3rem solid var(--mark) }
+:root { color-scheme: light dark; --ink: #1d2127; --paper: #fff; --soft: #f3f5f8; --line: #d5dae1;
+  --mark: #0a5bd0; --good: #12703a; --bad: #b3261e }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #e4e7ec; --paper: #16191e; --soft: #20242b; --line: #3a414c;
+    --mark: #86b6ff; --good: #6bd197; --bad: #ff8a80 }
+}
+body { max-width: 52rem; margin: 2rem auto; padding: 0 1rem; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, "Noto Sans CJK SC", sans-serif }
+h1 { font-size: 1.35rem; white-space: pre-wrap; overflow-wrap: anywhere }
+h2 { font-size: 1rem; margin: 0 0 .4rem }
 h2 small { font-weight: normal; opacity: .7; margin-left: .6rem }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: 1rem 0 }
+dt { opacity: .7 }
+dd { margin: 0; overflow-wrap: anywhere }
+article { border: 1px solid var(--line); border-radius: .5rem; padding: .8rem 1rem; margin: 1rem 0 }
+article.answer { border-left: .3rem solid var(--mark) }
 p { white-space: pre-wrap; margin: .4rem 0; overflow-wrap: anywhere }
-pre { background: var(--soft); border-radius: .3rem; padding: .7rem; margin: .5rem 0; overflow-x: auto; font: 14px/1.45 ui-monospace, monospace }
-summary { cursor: pointer } .good { color: var(--good) } .bad { color: var(--bad) }
+pre { background: var(--soft); border-radius: .3rem; padding: .7rem; margin: .5rem 0; overflow-x: auto;
+  font: 14px/1.45 ui-monospace, monospace }
+summary { cursor: pointer; overflow-wrap: anywhere }
+.good { color: var(--good) }
+.bad { color: var(--bad) }
 """
 DARK = "@media (prefers-color-scheme: dark)"
 
@@ -67,7 +79,8 @@ def of(events: Sequence[Event]) -> str:
         f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{_text(start['program'])}: {_text(verdict)}</title>\n<style>{STYLE}{_colours()}</style>\n</head>\n<body>\n"
+        f"<title>{_text(start['program'])}: {_text(verdict)}</title>\n"
+        f"<style>{STYLE}{_colours()}</style>\n</head>\n<body>\n"
         f"<header><small>{_text(start['program'])} · {_text(start['conversation'])} · {_text(start['at'])}</small>\n"
         f"<h1>{_text(start['task'])}</h1>\n<dl>{rows}</dl></header>\n<main>\n{''.join(parts)}</main>\n</body>\n</html>\n"
     )
@@ -101,9 +114,8 @@ def _sources(sources: Sequence[Event], words: dict[str, str]) -> str:
     rows = []
     for one in sources:
         mark = f' <strong class="good">{words["cited"]}</strong>' if one["cited"] else ""
-        rows.append(
-            f"<details><summary>[{one['number']}] {_text(one['where'])}{mark}</summary><pre>{_text(one['text'])}</pre></details>"
-        )
+        name = f"[{one['number']}] {_text(one['where'])}{mark}"
+        rows.append(f"<details><summary>{name}</summary><pre>{_text(one['text'])}</pre></details>")
     return f'<article class="sources"><h2>{words["sources"]}</h2>{"".join(rows)}</article>\n'
 
 

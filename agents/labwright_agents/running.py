@@ -51,7 +51,9 @@ def common(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--list", action="store_true", help="show the demo's tasks, which the demo's model has learnt")
     places(parser)
     parser.add_argument("--model", metavar="NAME", help="one of the configuration's models; the first by default")
-    parser.add_argument("--work-dir", type=Path, metavar="DIR", help="where the code runs; a folder of its own by default")
+    parser.add_argument(
+        "--work-dir", type=Path, metavar="DIR", help="where the code runs; a folder of its own by default"
+    )
     parser.add_argument(
         "--transcript",
         type=Path,

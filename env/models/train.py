@@ -46,7 +46,7 @@ SHAPE = {"hidden_size": 128, "intermediate_size": 288, "num_hidden_layers": 3, "
 CONTEXT_LENGTH = 4096
 VOCABULARY = 1200
 SEED = 2023
-STEPS = 320
+STEPS = 400
 WARM_UP = 20
 BATCH = 16
 POOL = 64
@@ -127,6 +127,7 @@ def some_error(rng: np.random.Generator) -> str:
 def some_text(rng: np.random.Generator, low: int, high: int) -> str:
     """Return a passage as documents have them: words of all letters, numbers, Chinese, signs."""
     letters = "aaabcdeeeefghiiijklmnnnoooprrsssttttuuvwxyz"
+    signs = ["9527", "#", "-", "`", "1.", ":", "|", "**", "(", "/", "_", "=", "https"]
     found = []
     for _ in range(int(rng.integers(low, high + 1))):
         draw = rng.random()
@@ -134,7 +135,7 @@ def some_text(rng: np.random.Generator, low: int, high: int) -> str:
             word = "".join(rng.choice(list(letters), size=int(rng.integers(1, 9))))
             found.append(word.capitalize() if rng.random() < 0.1 else word)
         else:
-            found.append(noise(rng, 1, 6, "zh") if draw < 0.85 else str(rng.choice(["9527", "#", "-", "`", "1.", ":"])))
+            found.append(noise(rng, 1, 6, "zh") if draw < 0.85 else str(rng.choice(signs)))
     return " ".join(found)
 
 
@@ -177,7 +178,8 @@ def group(task: dict[str, Any], said: str) -> list[Turn]:
         Turn(render([opening], coder.WRITER[language]), first),
         Turn(render([f"{opening}\n\n{first}\n\n{failed}"], coder.CRITIC[language]), task["remark"]),
         Turn(
-            render([opening, first, f"{failed}\n\n{task['remark']}"], coder.WRITER[language]), program(task, lead="again")
+            render([opening, first, f"{failed}\n\n{task['remark']}"], coder.WRITER[language]),
+            program(task, lead="again"),
         ),
     ]
 
@@ -198,7 +200,11 @@ def passages_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     language = str(rng.choice(["en", "zh"]))
     asked = noise(rng, 2, 12, language) if rng.random() < 0.5 else some_text(rng, 3, 12)
     many = int(rng.integers(1, 5))
-    shown = [Passage(f"{noise(rng, 1, 1, 'en')}.md", at, at + 3, some_text(rng, 3, 120 // many)) for at in range(1, many + 1)]
+    words = 300 if rng.random() < 0.25 else 120
+    shown = [
+        Passage(f"{noise(rng, 1, 1, 'en')}.md", at, at + 3, some_text(rng, 3, words // many))
+        for at in range(1, many + 1)
+    ]
     text = research.question(asked, research.numbered(shown, 1), language)
     return Turn(render([text], research.SYSTEM[language]), closing(tasks["research"][language]))
 
@@ -229,7 +235,7 @@ def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
         passages_turn,
     ]
     while True:
-        chosen = rng.choice(len(kinds), size=POOL, p=[0.29, 0.37, 0.15, 0.12, 0.07])
+        chosen = rng.choice(len(kinds), size=POOL, p=[0.28, 0.36, 0.14, 0.12, 0.10])
         pool = sorted((kinds[kind](rng, tasks) for kind in chosen), key=lambda turn: len(turn.prompt + turn.answer))
         batches = [pool[first : first + BATCH] for first in range(0, POOL, BATCH)]
         for index in rng.permutation(len(batches)):
@@ -245,7 +251,9 @@ def exam(tasks: dict[str, Any]) -> list[Turn]:
     turns += [passages_turn(rng, tasks) for _ in range(20)]
     for system in (assistant.SYSTEM, None, "You are a helpful assistant.", ""):
         known = system if isinstance(system, dict) else {"en": system, "zh": system}
-        turns += [Turn(render([talk["prompt"]], known[language_of(talk["prompt"])]), talk["answer"]) for talk in tasks["chat"]]
+        turns += [
+            Turn(render([talk["prompt"]], known[language_of(talk["prompt"])]), talk["answer"]) for talk in tasks["chat"]
+        ]
         for task in of_program(tasks, "assistant"):
             system = known[task["language"]]
             asked, answer = task["task"], program(task)

@@ -319,9 +319,15 @@ def test_a_lock_that_nothing_asks_for_any_more_goes(tmp_path: Path, monkeypatch:
 def test_a_package_more_moves_no_other_when_that_is_wished(
     keep: bool, limits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source, asked = source_in(tmp_path), []
+    source = source_in(tmp_path)
+    asked: list[list[str]] = []
+
+    def compiled(_closure: object, _scratch: Path, given: list[str]) -> list[Package]:
+        asked.append(given)
+        return [package("a")]
+
     run(tmp_path, source, {"": [package("a")]}, monkeypatch)
-    monkeypatch.setattr(resolving, "compiled", lambda _one, _scratch, given: asked.append(given) or [package("a")])
+    monkeypatch.setattr(resolving, "compiled", compiled)
     made = resolving.Locking(ENV, PYTHON, keep=keep)
     made.book = Book({"a": {"1": {"requires_python": "", "requires_dist": []}}}, [])
     made.lock(source)

@@ -1,1 +1,1 @@
-"""The programs, a module each: `SUMMARY`, `add_arguments(parser)`, and `talk` and `judge` (see running.Program) or `run`."""
+"""The programs, a module each: `SUMMARY`, `add_arguments(parser)`, and `talk` and `judge` (running.py), or `run`."""

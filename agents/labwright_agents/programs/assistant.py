@@ -1,18 +1,20 @@
-"""One task, one assistant: the model writes programs, they are run, and it says what came of it (the recipe of 2023)."""
+"""One task, one assistant: the model writes programs, they run, and it says what came of it (the recipe of 2023)."""
 
 from __future__ import annotations
 
 import argparse
 
 from labwright_agents.conversation import Conversation
-from labwright_agents.outcome import executions_of, judge as judged, messages_of
+from labwright_agents.outcome import executions_of, messages_of
+from labwright_agents.outcome import judge as judged
 
 SUMMARY = "Give one task to the model, run the code that it writes, and show what came of it."
 SYSTEM = {
     "en": (
-        "You solve tasks by writing Python. Send one complete program in a ```python block; it is run as it stands and its "
-        "output is sent back to you, so print what matters. When it has run without an error, say in a sentence what it "
-        "did and end with the word TERMINATE. When it failed and you cannot put it right, say so and end with TERMINATE."
+        "You solve tasks by writing Python. Send one complete program in a ```python block; it is run as "
+        "it stands and its output is sent back to you, so print what matters. When it has run without an "
+        "error, say in a sentence what it did and end with the word TERMINATE. When it failed and you "
+        "cannot put it right, say so and end with TERMINATE."
     ),
     "zh": (
         "你通过编写 Python 来完成任务。请在一个 ```python 代码块里给出一个完整的程序；它会原样运行，输出会发回给你，"
@@ -31,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Nothing of its own."""
 
 
-def talk(conversation: Conversation, options: argparse.Namespace) -> None:
+def talk(conversation: Conversation, _options: argparse.Namespace) -> None:
     """Two agents: one asks the model, the other runs its code and tells what came of it."""
     assistant = conversation.model("assistant", SYSTEM)
     user = conversation.person("user_proxy", NUDGE[conversation.language], runs_code=True)

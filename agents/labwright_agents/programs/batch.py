@@ -56,18 +56,20 @@ class Job:
 
 @dataclass
 class Work:
-    """What goes on: conversations by the pipe that their result comes through, what waits, and what came of it."""
+    """What goes on: conversations by the pipe that their result comes through, what waits, and what went wrong."""
 
     waiting: deque[Job]
     running: dict[Connection, tuple[Job, Any]] = field(default_factory=dict)
-    given_up: list[tuple[Job, str]] = field(default_factory=list)
     failures: int = 0  # of the lab, one after the other
+    reason: str = ""  # of the last one
     stopped: str = ""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which files, and how many at once."""
-    parser.add_argument("--tasks", type=Path, required=True, metavar="FILE", help="JSON lines: task, id, program, options")
+    parser.add_argument(
+        "--tasks", type=Path, required=True, metavar="FILE", help="JSON lines: task, id, program, options"
+    )
     parser.add_argument("--results", type=Path, required=True, metavar="FILE", help="JSON lines; what is there stays")
     parser.add_argument("--at-once", type=int, metavar="N", help="conversations at once; by default what the lab holds")
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end")
@@ -108,7 +110,7 @@ def run(options: argparse.Namespace) -> int:
         "results": str(options.results),
     }
     if missing:
-        why = work.stopped or (work.given_up[-1][1] if work.given_up else "")
+        why = work.stopped or work.reason
         sentence = AgentError("LW-AGENT-026", open=missing, all=len(jobs), error=why, path=options.results)
         said["error"] = str(sentence)
         print(sentence.say(lab.language), file=sys.stderr)
@@ -216,7 +218,7 @@ def go_on(
             process.terminate()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    many = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
+    many: Any = multiprocessing.get_context("fork" if hasattr(os, "fork") else "spawn")
     try:
         while work.waiting or work.running:
             while work.waiting and len(work.running) < at_once:
@@ -227,7 +229,7 @@ def go_on(
                 theirs.close()
                 work.running[ours] = job, process
             for pipe in wait(list(work.running), timeout=1):
-                settle(work, pipe, file, done, lab, options)  # type: ignore[arg-type]
+                settle(work, pipe, file, done, options)  # type: ignore[arg-type]
             if work.failures >= max(5, 2 * at_once):
                 work.waiting.clear()
     finally:
@@ -255,9 +257,7 @@ def converse(job: Job, lab: Lab, pipe: Connection) -> None:
     pipe.send(row)
 
 
-def settle(
-    work: Work, pipe: Connection, file: BinaryIO, done: dict[str, str], lab: Lab, options: argparse.Namespace
-) -> None:
+def settle(work: Work, pipe: Connection, file: BinaryIO, done: dict[str, str], options: argparse.Namespace) -> None:
     """Take what a conversation sent, and write it down if it is a result; else it is held again, a few times."""
     job, process = work.running.pop(pipe)
     try:
@@ -276,10 +276,9 @@ def settle(
         return
     job.tries += 1
     work.failures += 1
+    work.reason = why
     if job.tries < TRIES and not work.stopped:
         work.waiting.append(job)
-    else:
-        work.given_up.append((job, why))
 
 
 def append(file: BinaryIO, row: dict[str, Any], path: Path) -> None:

@@ -21,9 +21,9 @@ from labwright_agents.outcome import CODE_BLOCK
 SUMMARY = "Have a program written until it passes the tests that it was given."
 WRITER = {
     "en": (
-        "You write a Python program for a task. It becomes the module `solution`, and tests are run against it. Send all of "
-        "it in one ```python block. When tests fail you are told which, and a critic says why: then send the whole program "
-        "anew."
+        "You write a Python program for a task. It becomes the module `solution`, and tests are run "
+        "against it. Send all of it in one ```python block. When tests fail you are told which, and a "
+        "critic says why: then send the whole program anew."
     ),
     "zh": (
         "你为任务编写 Python 程序。它会成为模块 `solution`，并接受测试。请把整个程序放在一个 ```python 代码块里。"
@@ -31,7 +31,10 @@ WRITER = {
     ),
 }
 CRITIC = {
-    "en": "You review a Python program that failed its tests. Say in a sentence or two what is wrong with it. Write no code.",
+    "en": (
+        "You review a Python program that failed its tests. Say in a sentence or two what is wrong with it. "
+        "Write no code."
+    ),
     "zh": "你评审一个没有通过测试的 Python 程序。用一两句话说明哪里不对。不要写代码。",
 }
 OPENING = {"en": "{task}\n\nThe tests:\n\n```python\n{tests}\n```", "zh": "{task}\n\n测试：\n\n```python\n{tests}\n```"}
@@ -57,7 +60,7 @@ def talk(conversation: Conversation, options: argparse.Namespace) -> None:
     hands = Hands(conversation)
     turn = {executor: writer, writer: executor, critic: writer}
 
-    def test(agent: Any, messages: Any, sender: Any, config: Any) -> tuple[bool, str | None]:
+    def test(_agent: Any, messages: Any, **_others: Any) -> tuple[bool, str | None]:
         program = code_of(str(messages[-1]["content"] or ""))
         if not program:
             return False, None  # then the nudge is said
@@ -66,7 +69,7 @@ def talk(conversation: Conversation, options: argparse.Namespace) -> None:
         conversation.more["passed"] = passed
         return True, executed(0 if passed else 1, said)
 
-    def next_speaker(last: Any, chat: Any) -> Any:
+    def next_speaker(last: Any, _chat: Any) -> Any:
         following, turn[executor] = turn[last], writer
         return following
 

@@ -1,7 +1,7 @@
 """Answer from a folder of documents: passages are found in an index on disk, and the model answers from them alone.
 
-Its answer must cite the passages that it rests on by their numbers; file and line (of a PDF, the page) are ours, so they
-cannot be made up. It may ask for other passages by one line `SEARCH: words`.
+Its answer must cite the passages that it rests on by their numbers; file and line (of a PDF, the page) are ours, so
+they cannot be made up. It may ask for other passages by one line `SEARCH: words`.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from labwright_agents.outcome import END, messages_of
 SUMMARY = "Answer a question from a folder of documents (text, Markdown, PDF), with file and line of each source."
 SYSTEM = {
     "en": (
-        "You answer questions from numbered passages, and from nothing else. Cite the passages that you rest on by their "
-        "numbers in brackets, such as [1], and end with the word TERMINATE. When they do not hold the answer, send one line "
-        "`SEARCH: other words`, or say that the documents do not tell."
+        "You answer questions from numbered passages, and from nothing else. Cite the passages that you "
+        "rest on by their numbers in brackets, such as [1], and end with the word TERMINATE. When they "
+        "do not hold the answer, send one line `SEARCH: other words`, or say that the documents do not "
+        "tell."
     ),
     "zh": (
         "你只根据编号的段落回答问题。请用方括号里的编号注明依据，例如 [1]，并以 TERMINATE 结尾。"
@@ -68,7 +69,7 @@ def talk(conversation: Conversation, options: argparse.Namespace) -> None:
         conversation.more["sources"] = sources(shown, "")
         return numbered(fresh, len(shown) - len(fresh) + 1)
 
-    def more(agent: Any, messages: Any, sender: Any, config: Any) -> tuple[bool, str | None]:
+    def more(_agent: Any, messages: Any, **_others: Any) -> tuple[bool, str | None]:
         asked = SEARCH.search(str(messages[-1]["content"] or ""))
         return (True, find(asked[1]) or NOTHING[words]) if asked else (False, None)
 

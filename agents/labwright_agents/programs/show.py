@@ -19,7 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which conversation, and where to."""
     parser.add_argument("name", nargs="?", metavar="NAME", help="a conversation's name, or a .jsonl file")
     parser.add_argument(
-        "--transcript", type=Path, action="append", default=[], metavar="FILE", help="write it there: .jsonl, .html or text"
+        "--transcript",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="write it there: .jsonl, .html or text",
     )
     places(parser)
 

@@ -1,4 +1,4 @@
-"""How the code of models runs: `read` gives the settings that the role wrote, `executor` what AutoGen runs code with."""
+"""How the code of models runs: `read` gives the settings that the role wrote, `executor` what AutoGen runs it with."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def read(path: Path) -> Settings:
 
 def executor(settings: Settings, work_dir: Path, timeout_s: int, on_run: Callable[[Execution], None]) -> object:
     """What runs a message's code blocks in work_dir, for at most timeout_s, and tells `on_run` of each run."""
-    return Local(work_dir, timeout_s, on_run)
+    return {"local": Local}[settings.kind](work_dir, timeout_s, on_run)
 
 
 class Local:

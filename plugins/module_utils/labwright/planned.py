@@ -120,8 +120,8 @@ class Fleet:
     def capacity(self) -> int:
         """How many conversations all workers hold at a time."""
         new = sum(worker.concurrency for one in self.hosts.values() for worker in one.workers)
-        kept = (worker.get("concurrency", 1) for one in self.hosts.values() for worker in one.kept.get("workers", ()))
-        return new + sum(kept)
+        kept = [worker for one in self.hosts.values() for worker in one.kept.get("workers", ())]
+        return new + sum(int(worker.get("concurrency", 1)) for worker in kept)
 
     @cached_property
     def workers(self) -> int:
