@@ -189,7 +189,7 @@ def by_turn(*replies: str) -> Callable[[dict[str, Any]], str]:
     """Replies by how often the model has answered in this conversation already: for several conversations at once."""
 
     def reply(request: dict[str, Any]) -> str:
-        answers = sum(one["role"] == "assistant" for one in request["messages"])
+        answers = len([one for one in request["messages"] if one["role"] == "assistant"])
         return replies[min(answers, len(replies) - 1)]
 
     return reply

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scripted import CODE, DONE, Lab, by_turn, slowly
 
 AT_ONCE = 4

@@ -27,7 +27,7 @@ def test_the_group_works_until_the_tests_pass(lab: Lab, tests: Path) -> None:
     assert (status, said["verdict"], said["passed"]) == (0, "answered", True)
     assert [one["exit_code"] for one in said["executions"]] == [1, 0]
     assert said["code"] == "def double(x):\n    return x * 2"
-    assert said["output"] == "1 tests passed\n"
+    assert said["output"] == "1 test passed\n"
     assert [m["name"] for m in said["messages"]] == ["executor", "writer", "executor", "critic", "writer", "executor"]
     writer, critic, again = (request["messages"] for request in endpoint.requests)
     assert [one["role"] for one in writer] == ["system", "user"]

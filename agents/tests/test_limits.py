@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+
 from scripted import CODE, DONE, Lab, slowly
 
 COUNT = iter(range(10**9))

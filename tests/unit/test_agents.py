@@ -428,7 +428,7 @@ def test_what_the_demo_model_learns_of_coding_is_what_happens(task: dict[str, An
 @pytest.mark.parametrize(
     ("program", "tests", "said"),
     [
-        ("x = 1", "from solution import x\nassert x == 1", "1 tests passed\nthe word\n"),
+        ("x = 1", "from solution import x\nassert x == 1", "1 test passed\nthe word\n"),
         ("x = (", "assert True", "The program itself failed.\nSyntaxError"),
         ("raise SystemExit(0)", "assert True", "The program itself failed.\nSystemExit: 0"),
         ("x = 1", "import solution\nassert solution.x == 2", "FAILED the file: AssertionError, at tests.py line 2"),
