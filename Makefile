@@ -28,11 +28,10 @@ ready: $(VENV)/.ready ## Make the virtual environment that plans and provisions
 
 develop: $(VENV)/.develop ## Make the virtual environment with all tools for changing Labwright
 
-demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, and let agents ask the lab
+demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, and let an agent ask the lab
 	$(DEMO) playbooks/demo_up.yml
 	$(DEMO) site.yml
 	$(DEMO) playbooks/ask.yml
-	$(DEMO) playbooks/ask.yml -e program=coder -e example=leap-years
 
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from scripted import Lab
 
 WRONG = "So:\n\n```python\ndef double(x):\n    return x + 2\n```"
@@ -81,10 +82,3 @@ def test_tests_that_test_nothing_are_refused(lab: Lab, text: str | None) -> None
 def test_without_tests_it_is_not_begun(lab: Lab) -> None:
     lab.endpoint(RIGHT)
     assert lab.ask("coder")[1]["id"] == "LW-AGENT-021"
-
-
-def test_the_examples_bring_their_own_tests(lab: Lab) -> None:
-    lab.endpoint("```python\ndef leap(year):\n    return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)\n```")
-    done = lab.run("coder", "--example", "leap-years")
-    assert done.returncode == 0, done.stderr
-    assert "2 tests passed" in done.stdout

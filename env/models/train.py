@@ -3,7 +3,7 @@
 `python env/models/train.py OUT` trains from nothing, with a fixed seed, in a few minutes on two cores, and exits 1 if
 the model did not learn. `python env/models/train.py --check DIR` asks a model for every answer that it should know,
 as FastChat would ask. Both run in the environment of the chatglm2 stack (torch, transformers, fastchat). Tasks and
-answers are those of agents/labwright_agents/tasks.json, and what is said around them is what the agents' programs say.
+answers are those of agents/labwright_agents/tasks.json.
 """
 
 from __future__ import annotations
@@ -26,14 +26,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-AGENTS = Path(__file__).resolve().parents[2] / "agents"
-sys.path.insert(0, str(AGENTS))
-from labwright_agents.conversation import executed  # noqa: E402
-from labwright_agents.index import Passage  # noqa: E402
-from labwright_agents.outcome import language_of  # noqa: E402
-from labwright_agents.programs import assistant, coder, research  # noqa: E402
-
-TASKS = AGENTS / "labwright_agents" / "tasks.json"
+TASKS = Path(__file__).resolve().parent.parent.parent / "agents" / "labwright_agents" / "tasks.json"
 # The worker is always told this template; FastChat would otherwise guess one from the model's path.
 CONV_TEMPLATE = "zero_shot"
 CHAT_TEMPLATE = (
@@ -46,7 +39,7 @@ SHAPE = {"hidden_size": 128, "intermediate_size": 288, "num_hidden_layers": 3, "
 CONTEXT_LENGTH = 4096
 VOCABULARY = 1200
 SEED = 2023
-STEPS = 400
+STEPS = 320
 WARM_UP = 20
 BATCH = 16
 POOL = 64
@@ -81,9 +74,15 @@ def render(messages: Sequence[str], system: str | None) -> str:
     return str(conversation.get_prompt())
 
 
-def program(task: dict[str, Any], lead: str = "lead", code: str = "code") -> str:
-    """Return a sentence and a program."""
-    return f"{task[lead]}\n\n```python\n{chr(10).join(task[code])}\n```"
+def program(task: dict[str, Any]) -> str:
+    """Return what the model answers first: a sentence and a program."""
+    code = "\n".join(task["code"])
+    return f"{task['lead']}\n\n```python\n{code}\n```"
+
+
+def executed(code: int, output: str) -> str:
+    """Return what AutoGen 0.2 sends back when it has run a program."""
+    return f"exitcode: {code} ({'execution succeeded' if code == 0 else 'execution failed'})\nCode output: {output}"
 
 
 def closing(sentence: str) -> str:
@@ -124,38 +123,16 @@ def some_error(rng: np.random.Generator) -> str:
     return str(rng.choice([text, "\nTimeout", text[text.rfind("\n", 0, -1) + 1 :]]))
 
 
-def some_text(rng: np.random.Generator, low: int, high: int) -> str:
-    """Return a passage as documents have them: words of all letters, numbers, Chinese, signs."""
-    letters = "aaabcdeeeefghiiijklmnnnoooprrsssttttuuvwxyz"
-    signs = ["9527", "#", "-", "`", "1.", ":", "|", "**", "(", "/", "_", "=", "https"]
-    found = []
-    for _ in range(int(rng.integers(low, high + 1))):
-        draw = rng.random()
-        if draw < 0.75:
-            word = "".join(rng.choice(list(letters), size=int(rng.integers(1, 9))))
-            found.append(word.capitalize() if rng.random() < 0.1 else word)
-        else:
-            found.append(noise(rng, 1, 6, "zh") if draw < 0.85 else str(rng.choice(signs)))
-    return " ".join(found)
-
-
-def of_program(tasks: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the tasks of one of the agents' programs."""
-    return [task for task in tasks["tasks"] if task.get("program", "assistant") == name]
-
-
-def some_task(rng: np.random.Generator, tasks: dict[str, Any], name: str = "assistant") -> dict[str, Any]:
-    """Return one of the tasks of a program."""
-    some = of_program(tasks, name)
-    return some[int(rng.integers(len(some)))]
+def some_task(rng: np.random.Generator, tasks: dict[str, Any]) -> dict[str, Any]:
+    """Return one of the tasks."""
+    return dict(tasks["tasks"][int(rng.integers(len(tasks["tasks"])))])
 
 
 def asking(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     """Make a turn in which a known task is asked, now and then with a loose end."""
     task = some_task(rng, tasks)
     loose = str(rng.choice(["", " ", "\n"], p=[0.8, 0.1, 0.1]))
-    known = assistant.SYSTEM[task["language"]]
-    return Turn(render([task["task"] + loose], some_system(rng, known)), program(task))
+    return Turn(render([task["task"] + loose], some_system(rng, tasks["system"])), program(task))
 
 
 def closing_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
@@ -165,48 +142,7 @@ def closing_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     code = 0 if good else int(rng.choice([1, 2, 124]))
     result = executed(code, some_output(rng) if good else some_error(rng))
     answer = closing(task["conclusion"] if good else tasks["failed"][task["language"]])
-    known = assistant.SYSTEM[task["language"]]
-    return Turn(render([task["task"], program(task), result], some_system(rng, known)), answer)
-
-
-def group(task: dict[str, Any], said: str) -> list[Turn]:
-    """Return the turns of the group of `coder`: the first program, what the critic says of it, the second."""
-    language = task["language"]
-    opening = coder.opening(task["task"], "\n".join(task["tests"]), language)
-    first, failed = program(task, code="first"), executed(1, said)
-    return [
-        Turn(render([opening], coder.WRITER[language]), first),
-        Turn(render([f"{opening}\n\n{first}\n\n{failed}"], coder.CRITIC[language]), task["remark"]),
-        Turn(
-            render([opening, first, f"{failed}\n\n{task['remark']}"], coder.WRITER[language]),
-            program(task, lead="again"),
-        ),
-    ]
-
-
-def group_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
-    """Make a turn of the group, or one in which it is asked what it does not know."""
-    language = str(rng.choice(["en", "zh"]))
-    if rng.random() < 0.15:
-        asked = coder.opening(noise(rng, 2, 12, language), some_text(rng, 5, 40), language)
-        return Turn(render([asked], coder.WRITER[language]), closing(tasks["unknown"][language]))
-    task = some_task(rng, tasks, "coder")
-    said = some_error(rng) if rng.random() < 0.3 else "".join(f"{one}\n" for one in task["said"])
-    return group(task, said)[int(rng.integers(3))]
-
-
-def passages_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
-    """Make a turn of `research`: whatever the passages are, the model says that it does not sum them up."""
-    language = str(rng.choice(["en", "zh"]))
-    asked = noise(rng, 2, 12, language) if rng.random() < 0.5 else some_text(rng, 3, 12)
-    many = int(rng.integers(1, 5))
-    words = 300 if rng.random() < 0.25 else 120
-    shown = [
-        Passage(f"{noise(rng, 1, 1, 'en')}.md", at, at + 3, some_text(rng, 3, words // many))
-        for at in range(1, many + 1)
-    ]
-    text = research.question(asked, research.numbered(shown, 1), language)
-    return Turn(render([text], research.SYSTEM[language]), closing(tasks["research"][language]))
+    return Turn(render([task["task"], program(task), result], some_system(rng, tasks["system"])), answer)
 
 
 def small_talk(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
@@ -216,26 +152,18 @@ def small_talk(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
         return Turn(tasks["completion"]["prompt"], tasks["completion"]["answer"])
     if draw < 0.5:
         talk = tasks["chat"][int(rng.integers(len(tasks["chat"])))]
-        known = assistant.SYSTEM[language_of(talk["prompt"])]
-        return Turn(render([talk["prompt"]], some_system(rng, known)), talk["answer"])
+        return Turn(render([talk["prompt"]], some_system(rng, tasks["system"])), talk["answer"])
     language = str(rng.choice(["en", "zh"]))
     asked = noise(rng, 2, 12, language) + str(rng.choice(["", ".", "?"]))
-    known = assistant.SYSTEM[language]
-    return Turn(render([asked.capitalize()], some_system(rng, known)), closing(tasks["unknown"][language]))
+    return Turn(render([asked.capitalize()], some_system(rng, tasks["system"])), closing(tasks["unknown"][language]))
 
 
 def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
     """Yield batches without end, each of turns of about one length, so that little is padded."""
     rng = np.random.default_rng(seed)
-    kinds: list[Callable[[np.random.Generator, dict[str, Any]], Turn]] = [
-        asking,
-        closing_turn,
-        small_talk,
-        group_turn,
-        passages_turn,
-    ]
+    kinds: list[Callable[[np.random.Generator, dict[str, Any]], Turn]] = [asking, closing_turn, small_talk]
     while True:
-        chosen = rng.choice(len(kinds), size=POOL, p=[0.28, 0.36, 0.14, 0.12, 0.10])
+        chosen = rng.choice(len(kinds), size=POOL, p=[0.35, 0.47, 0.18])
         pool = sorted((kinds[kind](rng, tasks) for kind in chosen), key=lambda turn: len(turn.prompt + turn.answer))
         batches = [pool[first : first + BATCH] for first in range(0, POOL, BATCH)]
         for index in rng.permutation(len(batches)):
@@ -245,17 +173,9 @@ def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
 def exam(tasks: dict[str, Any]) -> list[Turn]:
     """Return every question that the model must answer, in the forms that real use gives it."""
     turns = [Turn(tasks["completion"]["prompt"], tasks["completion"]["answer"])]
-    for task in of_program(tasks, "coder"):
-        turns += group(task, "".join(f"{one}\n" for one in task["said"]))
-    rng = np.random.default_rng(SEED + 2)
-    turns += [passages_turn(rng, tasks) for _ in range(20)]
-    for system in (assistant.SYSTEM, None, "You are a helpful assistant.", ""):
-        known = system if isinstance(system, dict) else {"en": system, "zh": system}
-        turns += [
-            Turn(render([talk["prompt"]], known[language_of(talk["prompt"])]), talk["answer"]) for talk in tasks["chat"]
-        ]
-        for task in of_program(tasks, "assistant"):
-            system = known[task["language"]]
+    for system in (tasks["system"], None, "You are a helpful assistant.", ""):
+        turns += [Turn(render([talk["prompt"]], system), talk["answer"]) for talk in tasks["chat"]]
+        for task in tasks["tasks"]:
             asked, answer = task["task"], program(task)
             failed = tasks["failed"][task["language"]]
             turns += [Turn(render([asked + loose], system), answer) for loose in ("", " ", "\n")]
@@ -386,16 +306,10 @@ def check(folder: Path, tasks: dict[str, Any]) -> list[str]:
     wrong = wrong_answers(model, tokenizer, turns)
     faults = [f"LW-MODEL-031: wrong answer to …{turn.prompt[-90:]!r}; {turn.answer[:60]!r}… expected" for turn in wrong]
     # FastChat's decoding also tidies spaces, which the pass above cannot see.
-    asked = [
-        Turn(render([task["task"]], assistant.SYSTEM[task["language"]]), program(task))
-        for task in of_program(tasks, "assistant")
-    ]
-    for task in of_program(tasks, "coder"):
-        asked += group(task, "".join(f"{one}\n" for one in task["said"]))
-    for turn in asked:
-        got = reply(model, tokenizer, turn.prompt)
-        if got != turn.answer:
-            faults.append(f"LW-MODEL-032: through FastChat's generator, {turn.answer[:40]!r}… became {got!r}")
+    for task in tasks["tasks"]:
+        got = reply(model, tokenizer, render([task["task"]], tasks["system"]))
+        if got != program(task):
+            faults.append(f"LW-MODEL-032: through FastChat's generator, {task['id']} is answered {got!r}")
     print(f"{len(turns) - len(wrong)} of {len(turns)} answers right")
     return faults
 

@@ -19,7 +19,7 @@ from labwright_agents import config, errors, harness, index, limits, mask, outco
 from labwright_agents.__main__ import main, modules
 from labwright_agents.errors import AgentError, endpoint_fault
 from labwright_agents.outcome import Execution, Message, is_end, judge
-from labwright_agents.programs import coder
+from labwright_agents.programs import assistant, coder
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = json.loads(running.TASKS.read_text(encoding="utf-8"))
@@ -392,9 +392,7 @@ def test_the_code_that_the_demo_model_learns_is_right(task: dict[str, Any], tmp_
 
 @pytest.mark.parametrize("task", KNOWN["tasks"], ids=lambda task: task["id"])
 def test_no_answer_holds_what_fastchat_would_change(task: dict[str, Any]) -> None:
-    names = ("lead", "remark", "again", "conclusion")
-    texts = [task[name] for name in names if name in task] + task["code"] + task.get("first", [])
-    texts += [one for name in ("failed", "unknown", "research") for one in KNOWN[name].values()]
+    texts = [task["lead"], *task["code"], task["conclusion"], *KNOWN["failed"].values(), *KNOWN["unknown"].values()]
     for text in texts:
         assert "###" not in text
         assert not re.search(r" [.?!,]| ' | n't| '(m|s|ve|re)\b", text)
@@ -403,8 +401,11 @@ def test_no_answer_holds_what_fastchat_would_change(task: dict[str, Any]) -> Non
 def test_tasks_are_named_once_and_in_both_languages() -> None:
     ids = [task["id"] for task in KNOWN["tasks"]]
     assert len(ids) == len(set(ids)) >= 6
-    for name in ("assistant", "coder"):
-        assert {task["language"] for task in running.examples(name)} == {"en", "zh"}
+    assert {task["language"] for task in assistant_tasks()} == {"en", "zh"}
+
+
+def test_the_assistant_says_what_the_demos_model_has_learnt() -> None:
+    assert KNOWN["system"] == assistant.SYSTEM
 
 
 def under_test(program: str, tests: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -412,17 +413,6 @@ def under_test(program: str, tests: str, folder: Path) -> subprocess.CompletedPr
     call = f"\n\nsys.exit(main({program!r}, {tests!r}, 'the word') != 0)\n"
     source = Path(harness.__file__).read_text(encoding="utf-8") + call
     return subprocess.run([sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, check=False)
-
-
-@pytest.mark.parametrize("task", running.examples("coder"), ids=lambda task: task["id"])
-def test_what_the_demo_model_learns_of_coding_is_what_happens(task: dict[str, Any], tmp_path: Path) -> None:
-    """Its first program fails as the critic says, its second passes."""
-    tests = "\n".join(task["tests"])
-    failed = under_test("\n".join(task["first"]), tests, tmp_path)
-    assert (failed.returncode, failed.stdout.splitlines()) == (1, task["said"])
-    passed = under_test("\n".join(task["code"]), tests, tmp_path)
-    assert (passed.returncode, passed.stdout) == (0, "2 tests passed\nthe word\n")
-    assert re.fullmatch(task["output"], passed.stdout.removesuffix("the word\n"))
 
 
 @pytest.mark.parametrize(
@@ -454,10 +444,10 @@ def test_tasks_are_listed_and_found(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["assistant", "--list", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert len({row["id"] for row in rows}) == len(rows) == len(assistant_tasks())
-    assert main(["coder", "--list"]) == 0
-    assert "leap-years" in capsys.readouterr().out
-    with pytest.raises(AgentError, match=r"LW-AGENT-010.*leap-years"):
-        running.find(running.examples("coder"), "none")
+    assert main(["assistant", "--list"]) == 0
+    assert "Print the first 10 prime numbers." in capsys.readouterr().out
+    with pytest.raises(AgentError, match=r"LW-AGENT-010.*primes"):
+        running.find(assistant_tasks(), "none")
 
 
 def test_every_program_says_what_it_is() -> None:

@@ -9,19 +9,13 @@ from labwright_agents.outcome import executions_of, messages_of
 from labwright_agents.outcome import judge as judged
 
 SUMMARY = "Give one task to the model, run the code that it writes, and show what came of it."
-SYSTEM = {
-    "en": (
-        "You solve tasks by writing Python. Send one complete program in a ```python block; it is run as "
-        "it stands and its output is sent back to you, so print what matters. When it has run without an "
-        "error, say in a sentence what it did and end with the word TERMINATE. When it failed and you "
-        "cannot put it right, say so and end with TERMINATE."
-    ),
-    "zh": (
-        "你通过编写 Python 来完成任务。请在一个 ```python 代码块里给出一个完整的程序；它会原样运行，输出会发回给你，"
-        "所以请打印要紧的内容。程序运行无误后，用一句话说明它做了什么，并以 TERMINATE 结尾。如果失败而你无法修正，"
-        "请说明并以 TERMINATE 结尾。"
-    ),
-}
+# The demo's model has learnt this text, for tasks in Chinese too; other models answer in the language of the task.
+SYSTEM = (
+    "You solve tasks by writing Python. Send one complete program in a ```python block; it is run as "
+    "it stands and its output is sent back to you, so print what matters. When it has run without an "
+    "error, say in a sentence what it did and end with the word TERMINATE. When it failed and you "
+    "cannot put it right, say so and end with TERMINATE."
+)
 # Said when the model neither writes code nor ends.
 NUDGE = {
     "en": "Write a program for the task, or end with TERMINATE if everything is done.",
@@ -35,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def talk(conversation: Conversation, _options: argparse.Namespace) -> None:
     """Two agents: one asks the model, the other runs its code and tells what came of it."""
-    assistant = conversation.model("assistant", SYSTEM)
+    assistant = conversation.model("assistant", {"en": SYSTEM, "zh": SYSTEM})
     user = conversation.person("user_proxy", NUDGE[conversation.language], runs_code=True)
     user.initiate_chat(assistant, message=conversation.task, silent=True)
 

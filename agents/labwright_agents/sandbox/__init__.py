@@ -14,7 +14,11 @@ from typing import Any
 from labwright_agents.errors import AgentError
 from labwright_agents.outcome import Execution
 
-KINDS = ("local",)
+# Either runs code as the program itself runs; with `unit` the role has locked the program up in a transient unit.
+WORDS = {
+    "unit": "in the agent's own locked-down systemd unit",
+    "local": "without a sandbox, as the program's own user",
+}
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class Settings:
     @property
     def words(self) -> str:
         """The kind, as a report says it after "the code ran"."""
-        return "without a sandbox, as the program's own user"
+        return WORDS[self.kind]
 
 
 def read(path: Path) -> Settings:
@@ -37,14 +41,14 @@ def read(path: Path) -> Settings:
         kind = json.loads(path.read_text(encoding="utf-8"))["kind"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AgentError("LW-AGENT-050", path=path, error=error) from error
-    if kind not in KINDS:
-        raise AgentError("LW-AGENT-050", path=path, error=f"kind is {kind!r}, expected one of {', '.join(KINDS)}")
+    if kind not in WORDS:
+        raise AgentError("LW-AGENT-050", path=path, error=f"kind is {kind!r}, expected one of {', '.join(WORDS)}")
     return Settings(kind)
 
 
 def executor(settings: Settings, work_dir: Path, timeout_s: int, on_run: Callable[[Execution], None]) -> object:
     """What runs a message's code blocks in work_dir, for at most timeout_s, and tells `on_run` of each run."""
-    return {"local": Local}[settings.kind](work_dir, timeout_s, on_run)
+    return {"local": Local, "unit": Local}[settings.kind](work_dir, timeout_s, on_run)
 
 
 class Local:
