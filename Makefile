@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help ready demo demo-down test lint unit roles contract e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit hosts roles contract e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,7 +36,7 @@ demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, an
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml
 
-test: lint unit roles contract e2e ## Everything: lint, unit tests, role tests, the service contract, the demo from end to end
+test: lint unit hosts ## Everything: lint, unit tests, and what needs hosts
 
 lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/ruff check .
@@ -47,20 +47,25 @@ lint: develop ## Style and types, with no findings and no skips
 	$(MAKE) --no-print-directory lock-check
 	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
-unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
+unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
 	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(BIN)/pytest tests/unit
 	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(BIN)/pytest agents/tests
-	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python $(BIN)/pytest tests/serve
+	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(BIN)/pytest tests/serve
 
 # Agents and FastChat run on Python 3.11 on the hosts, whatever the control node has; their tests do too.
 $(CACHE)/agents/.ready: env/agents/autogen-linux-64.txt
 $(CACHE)/fastchat/.ready: env/stacks/frontend/fastchat-linux-64.txt
-$(CACHE)/agents/.ready $(CACHE)/fastchat/.ready:
+$(CACHE)/web/.ready: env/stacks/web/fastchat-linux-64.txt
+$(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 	@command -v python3.11 >/dev/null || { echo "LW-CONTROL-003: tests of what runs on hosts need python3.11; install it." >&2; exit 2; }
 	@mkdir -p $(CACHE)
 	python3.11 -m venv $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
+
+# Two suites at a time, each with hosts of its own; the longest first. One pytest, so there is one summary.
+hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract
+	PYTHONPATH=tests $(BIN)/pytest -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract
 
 roles: develop ## Roles under Molecule, on Debian 12 and 13
 	$(BIN)/pytest tests/roles

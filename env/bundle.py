@@ -32,10 +32,10 @@ SERIES = "3.11"
 
 
 def default_locks(
-    env: Path, tags: Sequence[str], stacks: Sequence[str] = (), engines: Sequence[str] = ()
+    env: Path, tags: Sequence[str], stacks: Sequence[str] = (), engines: Sequence[str] = (), also: Sequence[str] = ()
 ) -> list[Path]:
-    """The Python locks for Linux hosts: of the stacks named, or of all but the optional ones, and of the agents. Stacks
-    of other engines than FastChat's own worker are taken where the engine is among `engines`.
+    """The Python locks for Linux hosts: of the stacks named, or of all but the optional ones (but those in `also`), and
+    of the agents. Stacks of other engines than FastChat's own worker are taken where the engine is among `engines`.
 
     Of the layers that are locked for several torch builds, those of `tags` are taken; a stack without any of them has
     nothing to serve with here, and is left out.
@@ -46,7 +46,7 @@ def default_locks(
             f"LW-BUNDLE-027: there is no engine {', '.join(sorted(unknown))} in env/engines. Mend lab_bundle_engines "
             "(--engine)."
         )
-    if unknown := set(stacks) - {folder.name for folder in folders}:
+    if unknown := {*stacks, *also} - {folder.name for folder in folders}:
         known = ", ".join(folder.name for folder in folders)
         raise Problem(
             f"LW-BUNDLE-024: there is no stack {', '.join(sorted(unknown))}; there are {known}. Mend --stack."
@@ -57,7 +57,8 @@ def default_locks(
     for folder in folders:
         stack = yaml.safe_load((folder / "stack.yml").read_text(encoding="utf-8"))
         engine = stack.get("engine", "")
-        if folder.name not in stacks if stacks else stack.get("optional") or (engine and engine not in engines):
+        unasked = stack.get("optional") or (engine and engine not in engines)
+        if folder.name not in also and (folder.name not in stacks if stacks else unasked):
             continue
         builds = {f"torch-{tag}-linux-64.txt": tag for tag in stack.get("builds", {})}
         there = sorted(folder.glob("*-linux-64.txt"))
@@ -138,7 +139,7 @@ def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
     """Bring the bundle up to date; return what it is now and whether that changed it."""
     out: Path = options.out
     lock_files = [path.resolve() for path in options.lock] or default_locks(
-        ENV, options.tag or ["cpu"], options.stack, options.engine
+        ENV, options.tag or ["cpu"], options.stack, options.engine, options.also
     )
     part = conda_part(options, cache)
     sources = dict(part.files) | {f"recipes/{_recipe_name(path)}": path for path in lock_files}
@@ -192,6 +193,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument(
         "--stack", action="append", default=[], help="a stack to take; repeatable; default: all but optional ones"
     )
+    one.add_argument("--also", action="append", default=[], help="an optional stack to take beside those; repeatable")
     one.add_argument("--engine", action="append", default=[], help="an engine beside FastChat's own; repeatable")
     one.add_argument(
         "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"

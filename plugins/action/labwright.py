@@ -423,6 +423,7 @@ class ActionModule(ActionBase):
         host = self.first(task_vars)
         profiles = catalog.load(ROOT / "env", None).mirrors
         argv = [sys.executable, str(MAKER), "make", "--json", *bundle_options(host, profiles)]
+        argv += [f"--also={name}" for name in self.optional(task_vars)]
         given = task_vars["hostvars"][host.name].get("lab_mirror_credentials") or {}
         login.use({str(one): {key: str(row[key]) for key in ("user", "password")} for one, row in given.items()})
         with tempfile.TemporaryDirectory() as folder:
@@ -438,12 +439,16 @@ class ActionModule(ActionBase):
         made = json.loads(done.stdout)
         return {"changed": made["changed"], "msg": made["how"], "folder": made["folder"]}
 
+    def optional(self, task_vars: dict[str, Any]) -> list[str]:
+        """Optional stacks that some host needs, so that the bundle takes them."""
+        return [inventory.WEB] if task_vars["groups"].get(inventory.WEB) else []
+
     def needs(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """What is needed of the mirrors, from here or from one host."""
         name = task_vars["inventory_hostname"]
         catalogue = catalog.load(ROOT / "env", None)
         if name == "localhost":
-            found = needs.of_bundle(self.first(task_vars), catalogue)
+            found = needs.of_bundle(self.first(task_vars), catalogue, self.optional(task_vars))
         else:
             found = needs.of_host(self.host(name, task_vars), catalogue)
         return {"changed": False, "request": {"mirrors": found, "timeout_s": float(self._task.args["timeout_s"])}}
@@ -480,7 +485,8 @@ class ActionModule(ActionBase):
             if "api" in duties:
                 pair = own[0] if own else self.server(safe, host, now)
                 found |= {"certificate": pair.certificate.decode(), "key": pair.key.decode()}
-                found |= {"accepted": allowed, "operator": allowed[keys.OPERATOR][0]}
+                people = keys.people(allowed, self.agents(task_vars))
+                found |= {"accepted": allowed, "people": people, "operator": allowed[keys.OPERATOR][0]}
             mine = keys.agent(name)
             if "agent" in duties:
                 found["agent"] = allowed[mine][0]

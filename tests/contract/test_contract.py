@@ -20,8 +20,8 @@ LOG_MAX = 8 * 1024 * 1024
 def lab() -> Iterator[Lab]:
     """Two fresh hosts."""
     one = Lab()
-    one.lab("down", "--lab", one.name)
     one.lab("prerequisites", "--install")
+    one.lab("down", "--lab", one.name, "--any-checkout")
     one.lab("up", *one.wish)
     yield one
     one.lab("down", "--lab", one.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -25,6 +26,7 @@ CACHE = Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache"))
 FOLDER = CACHE / "e2e"
 SECRETS = FOLDER / "secrets"
 API = "https://10.83.41.10:9527/v1"
+PAGE = "https://10.83.41.10:7860"
 MODEL = "labwright-demo"
 WORKER = f"labwright-worker-{MODEL}.service"
 HOSTS = {"e2e-ctl": "10.83.41.10", "e2e-w1": "10.83.41.11", "e2e-w2": "10.83.41.12"}
@@ -127,6 +129,21 @@ class Lab:
             return error.code, error.read().decode()
         except (OSError, TimeoutError) as error:
             return 0, str(error)
+
+    def page(
+        self, method: str = "GET", path: str = "/", body: bytes | None = None, login: str | None = "", **header: str
+    ) -> Iterator[bytes]:
+        """The lines of the page's answer to somebody who logged in with NAME:KEY; "" is the operator, None nobody.
+        An answer that is no 200 raises HTTPError."""
+        if login is not None:
+            words = base64.b64encode((login or f"operator:{self.key()}").encode()).decode()
+            header["Authorization"] = f"Basic {words}"
+        call = urllib.request.Request(
+            PAGE + path, data=body, headers={"Content-Type": "application/json", **header}, method=method
+        )
+        trust = ssl.create_default_context(cafile=str(SECRETS / "ca.crt"))
+        with urllib.request.urlopen(call, timeout=150, context=trust) as answer:
+            yield from answer
 
     @contextmanager
     def asked_all_the_time(self, clients: int = 2) -> Iterator[Asked]:

@@ -63,6 +63,7 @@ def test_the_next_run_converges_and_the_agent_gets_an_answer(lab: Lab) -> None:
     ids = {check["id"] for check in verdict["checks"]}
     assert {
         "service.labwright-controller", "service.labwright-api", "service.labwright-gateway",
+        "service.labwright-web", "page.login",
         "service.labwright-worker-labwright-demo",
         "controller.workers", "controller.each_worker", "worker.labwright-demo", "firewall.loaded",
         "gateway.certificate", "gateway.closed", "api.models",
@@ -72,7 +73,7 @@ def test_the_next_run_converges_and_the_agent_gets_an_answer(lab: Lab) -> None:
 
 @pytest.mark.parametrize(
     ("host", "environments"),
-    [("e2e-ctl", ["agents", "frontend"]), ("e2e-w1", ["chatglm2-cpu"]), ("e2e-w2", ["current-cpu"])],
+    [("e2e-ctl", ["agents", "frontend", "web"]), ("e2e-w1", ["chatglm2-cpu"]), ("e2e-w2", ["current-cpu"])],
 )
 def test_every_environment_holds_together(lab: Lab, host: str, environments: list[str]) -> None:
     folder = "/opt/labwright/envs"

@@ -22,6 +22,7 @@ CLOCK = "/etc/labwright/labwright-controller/clock"
     [
         ("e2e-ctl", CONTROLLER),
         ("e2e-ctl", "labwright-api.service"),
+        ("e2e-ctl", "labwright-web.service"),
         ("e2e-ctl", GATEWAY),
         ("e2e-w1", WORKER),
         ("e2e-w2", WORKER),

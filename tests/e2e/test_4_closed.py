@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from e2e_lab import API, FOLDER, HOSTS, ROOT, SECRETS, Lab
+from e2e_lab import API, FOLDER, HOSTS, MODEL, PAGE, ROOT, SECRETS, Lab
+
+import page_client
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
-SSH, GATEWAY = 22, 9527
+SSH, GATEWAY, WEB = 22, 9527, 7860
 SERVICES = ("playbooks/preflight.yml", "playbooks/services.yml", "--limit", "e2e-ctl")
 HERE = Path(__file__).resolve().parent
 
 
-def test_a_stranger_finds_ssh_and_the_api_and_nothing_else(lab: Lab) -> None:
+def test_a_stranger_finds_ssh_the_api_and_the_page_that_this_lab_asks_for_and_nothing_else(lab: Lab) -> None:
     """All 65535 ports of each host, from a container on the lab's network that is no host of the lab."""
     found = json.loads(lab.stranger((HERE / "scan.py").read_text(encoding="utf-8"), *HOSTS.values()))
     assert found == {
-        HOSTS["e2e-ctl"]: [SSH, GATEWAY],
+        HOSTS["e2e-ctl"]: [SSH, WEB, GATEWAY],
         HOSTS["e2e-w1"]: [SSH],
         HOSTS["e2e-w2"]: [SSH],
     }
@@ -49,8 +53,14 @@ def test_a_forged_worker_is_refused_at_the_network(lab: Lab) -> None:
 def test_on_the_hosts_themselves_only_the_labs_own_users_reach_fastchat(lab: Lab) -> None:
     """Code that a model wrote runs there, as a user of its own."""
     ask = "python3 -c 'import socket; socket.create_connection((\"{}\", {}), 5)' 2>&1 | tail -n 1"
-    inner = lab.plan()["hosts"]["e2e-ctl"]["api"]["port"]
-    for address, port in (("127.0.0.1", inner), (HOSTS["e2e-ctl"], 21001), (HOSTS["e2e-w1"], 21002)):
+    here = lab.plan()["hosts"]["e2e-ctl"]
+    inner, page = here["api"]["port"], here["web"]["port"]
+    for address, port in (
+        ("127.0.0.1", inner),
+        ("127.0.0.1", page),
+        (HOSTS["e2e-ctl"], 21001),
+        (HOSTS["e2e-w1"], 21002),
+    ):
         words = lab.ssh("e2e-ctl", f"setpriv --reuid=labwright-agent --clear-groups {ask.format(address, port)}")
         assert "refused" in words or "reset" in words, (address, port, words)
         assert lab.ssh("e2e-ctl", f"setpriv --reuid=labwright --clear-groups {ask.format(address, port)}") == ""
@@ -68,9 +78,12 @@ def test_a_key_that_was_given_works_until_it_is_taken_back(lab: Lab) -> None:
     alice = {"lab_api_keys": {"alice": "alice-0123456789-abcdefghij"}}
     assert lab.play(*SERVICES, **alice).status == 0
     assert lab.ask(key="alice-0123456789-abcdefghij")[0] == 200
+    assert b"gradio" in b"".join(lab.page(login="alice:alice-0123456789-abcdefghij"))
     with lab.asked_all_the_time() as asked:
         assert lab.play(*SERVICES).status == 0
     assert lab.ask(key="alice-0123456789-abcdefghij")[0] == 401
+    with pytest.raises(urllib.error.HTTPError):
+        list(lab.page(login="alice:alice-0123456789-abcdefghij"))
     assert asked.refused == []
 
 
@@ -85,6 +98,28 @@ def test_a_key_is_rotated_without_a_refusal(lab: Lab) -> None:
         "e2e-ctl", "/opt/labwright/bin/labwright-agent assistant --json --task 'Print the first 10 prime numbers.'"
     )
     assert json.loads(said.splitlines()[-1])["verdict"] == "answered"
+
+
+def test_a_person_logs_in_to_the_page_and_gets_an_answer(lab: Lab) -> None:
+    def browser(method: str, path: str, body: bytes | None) -> Iterator[bytes]:
+        return lab.page(method, path, body, Origin=PAGE)
+
+    assert b"gradio" in b"".join(lab.page())
+    assert page_client.models(browser) == [MODEL]
+    words, pieces = page_client.chat(browser, MODEL, "Hello")
+    assert "demo model" in words
+    assert pieces > 2
+
+
+@pytest.mark.parametrize("login", [None, "operator:wrong", "", "agent", "nobody"])
+def test_nobody_else_gets_the_page(lab: Lab, login: str | None) -> None:
+    """No login, a wrong one, another site's request with the right one, an agent's key, a name that is not there."""
+    keys = {"agent": f"agent-e2e-ctl:{lab.key('agent-e2e-ctl')}", "nobody": f"nobody:{lab.key()}"}
+    header = {"Origin": "https://evil.example"} if login == "" else {}
+    with pytest.raises(urllib.error.HTTPError) as error:
+        list(lab.page("POST", "/queue/join", b"{}", keys.get(str(login), login), **header))
+    assert error.value.code == (403 if header else 401)
+    assert ("LW-GATEWAY-010" if header else "LW-GATEWAY-009") in error.value.read().decode()
 
 
 def test_plain_http_is_refused(lab: Lab) -> None:
@@ -119,7 +154,8 @@ def test_secrets_stand_nowhere_but_in_their_files(lab: Lab) -> None:
         next(line for line in path.read_text(encoding="utf-8").splitlines() if not line.startswith("-"))
         for path in SECRETS.rglob("*.key")
     ]
-    assert len(secrets) >= 4
+    secrets.append(base64.b64encode(f"operator:{lab.key()}".encode()).decode())
+    assert len(secrets) >= 5
     everything = {path: path.read_text(encoding="utf-8", errors="replace") for path in (FOLDER / "report").rglob("*.*")}
     everything[Path("the run")] = run.text
     for host in HOSTS:
@@ -134,9 +170,11 @@ def test_secrets_stand_nowhere_but_in_their_files(lab: Lab) -> None:
 
 
 def test_the_files_with_secrets_are_their_readers_alone(lab: Lab) -> None:
-    modes = "cd /etc/labwright; stat -c '%a %U %G %n' gateway/keys.map gateway/server.key keys/operator"
+    files = "gateway/keys.map gateway/people.map gateway/server.key keys/operator"
+    modes = f"cd /etc/labwright; stat -c '%a %U %G %n' {files}"
     assert lab.ssh("e2e-ctl", modes).splitlines() == [
         "640 root labwright-gateway gateway/keys.map",
+        "640 root labwright-gateway gateway/people.map",
         "640 root labwright-gateway gateway/server.key",
         "600 root root keys/operator",
     ]

@@ -25,7 +25,7 @@ def test_status_tells_what_runs_where(lab: Lab) -> None:
     run = lab.play("playbooks/status.yml")
     assert run.status == 0
     assert (FOLDER / "report/status.json").is_file()
-    for word in (*HOSTS, "controller", "api", "gateway", f"worker-{MODEL}", "all is as planned"):
+    for word in (*HOSTS, "controller", "api", "web", "gateway", f"worker-{MODEL}", "all is as planned"):
         assert word in run.text
 
 

@@ -42,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
 
     verb = verbs.add_parser("down", help="take a lab away")
     verb.add_argument("--lab", required=True, metavar="NAME")
+    verb.add_argument("--any-checkout", action="store_true", help="whichever checkout's it is; for labs of tests")
 
     verbs.add_parser("clean", help="take every lab away, the images, and whatever else labs leave on this machine")
     return top
@@ -82,7 +83,7 @@ def do_down(arguments: argparse.Namespace, here: Settings) -> Result:
     hosts.check_name(arguments.lab)
     prerequisites.check(install=False)
     settings.write_podman_settings(here)
-    return {"changed": hosts.down(here, Podman(here), arguments.lab)}
+    return {"changed": hosts.down(here, Podman(here), arguments.lab, any_checkout=arguments.any_checkout)}
 
 
 def do_clean(_: argparse.Namespace, here: Settings) -> Result:

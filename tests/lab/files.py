@@ -20,6 +20,7 @@ from .settings import HERE, Settings, locked, write_if_changed
 
 START_SECONDS = 20
 STOP_SECONDS = 10
+PROGRAM = "file_server.py"
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,27 @@ def end(server: Server) -> None:
             time.sleep(0.1)
 
 
+def running(address: str) -> list[Server]:
+    """Find the servers at an address, whichever checkout started them: it may be gone, and they are not."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = file.read_bytes().decode(errors="replace").split("\0")[:-1]
+        except OSError:
+            continue
+        pid = int(file.parent.name)
+        started = born(pid)
+        if len(words) == 6 and Path(words[1]).name == PROGRAM and words[3] == address and started is not None:
+            found.append(Server(pid, started, words[2], address, int(words[4]), words[5]))
+    return found
+
+
+def end_all(address: str) -> None:
+    """Stop every server at an address."""
+    for server in running(address):
+        end(server)
+
+
 def stop(settings: Settings, lab: str) -> bool:
     """Stop a lab's server, if there is one; returns whether one was running."""
     server = recorded(settings, lab)
@@ -125,7 +147,7 @@ def start(settings: Settings, lab: str, address: str, port: int, folder: Path) -
     """Start the server, away from this terminal and this process; raises LW-LAB-054 where it does not answer."""
     log = settings.lab(lab) / "files.log"
     identity = secrets.token_hex(16)
-    command = [sys.executable, str(HERE / "file_server.py"), str(folder), address, str(port), identity]
+    command = [sys.executable, str(HERE / PROGRAM), str(folder), address, str(port), identity]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -162,5 +184,9 @@ def serve(settings: Settings, lab: str, address: str, port: int, folder: Path) -
             if (server.folder, server.address, server.port) == wanted and is_ours(server) and answers(server):
                 return False
             end(server)
+        # A run that was cut off may have left another one there; the lab is ours, so its address is.
+        for stray in running(address):
+            if stray.port == port:
+                end(stray)
         start(settings, lab, address, port, folder)
     return True

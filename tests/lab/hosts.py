@@ -10,7 +10,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from . import files, image, machine
@@ -146,32 +146,41 @@ def uplink_mtu() -> int:
     return int((Path("/sys/class/net") / routes[0]["dev"] / "mtu").read_text())
 
 
-def refuse_foreign(settings: Settings, lab: Lab, present: list[Container]) -> None:
-    """Raise where hosts of this name are up for another checkout or another wish."""
-    for container in present:
-        if not Path(container.cache).exists():
+def refuse_foreign(settings: Settings, lab: Lab, present: list[Container], owners: set[str]) -> None:
+    """Raise where hosts or a network of this name are there for another checkout or another wish."""
+    for cache in sorted(owners - {str(settings.cache)}):
+        if not Path(cache).exists():
             raise LabError(
                 "LW-LAB-048",
-                f"a lab {lab.name} is up that was made with the cache {container.cache}, which is no more; take it "
-                f"down first: lab.py down --lab {lab.name}",
+                f"a lab {lab.name} is there that was made with the cache {cache}, which is no more; take it down "
+                f"first: lab.py down --lab {lab.name}",
             )
-        if container.cache != str(settings.cache):
-            raise LabError(
-                "LW-LAB-044",
-                f"a lab {lab.name} is up already, made with the cache {container.cache}; take it down there, or "
-                f"choose another name and subnet",
-            )
-        if container.plan != lab.plan:
-            raise LabError(
-                "LW-LAB-045",
-                f"the lab {lab.name} is up with other hosts, addresses or suites than asked for; take it down first: "
-                f"lab.py down --lab {lab.name}",
-            )
+        raise LabError(
+            "LW-LAB-044",
+            f"a lab {lab.name} is there already, made with the cache {cache}; choose another name and subnet, or "
+            f"take it down there, or from here: lab.py down --lab {lab.name} --any-checkout",
+        )
+    if any(container.plan != lab.plan for container in present):
+        raise LabError(
+            "LW-LAB-045",
+            f"the lab {lab.name} is up with other hosts, addresses or suites than asked for; take it down first: "
+            f"lab.py down --lab {lab.name}",
+        )
 
 
 def refuse_overlap(podman: Podman, lab: Lab) -> None:
-    """Raise where this machine already has a route into the lab's subnet."""
+    """Raise where this machine already has a network or a route in the lab's subnet."""
     wanted = ipaddress.ip_network(lab.subnet)
+    for entry in json.loads(podman("network", "ls", "--format", "json") or "[]"):
+        for subnet in entry.get("subnets") or []:
+            if entry["name"] == lab.name or not ipaddress.ip_network(subnet["subnet"]).overlaps(wanted):
+                continue
+            cache = (entry.get("labels") or {}).get("labwright.cache")
+            raise LabError(
+                "LW-LAB-046",
+                f"the subnet {lab.subnet} overlaps that of podman's network {entry['name']}; choose another subnet"
+                + (f", or take that lab away: lab.py down --lab {entry['name']} --any-checkout" if cache else ""),
+            )
     for route in json.loads(run(["ip", "-json", "-4", "route", "show"]) or "[]"):
         if route["dst"] == "default":
             continue
@@ -181,13 +190,6 @@ def refuse_overlap(podman: Podman, lab: Lab) -> None:
                 f"the subnet {lab.subnet} overlaps {route['dst']}, which this machine reaches through "
                 f"{route.get('dev', 'another route')}; choose another subnet",
             )
-    for entry in json.loads(podman("network", "ls", "--format", "json")):
-        for subnet in entry.get("subnets") or []:
-            if entry["name"] != lab.name and ipaddress.ip_network(subnet["subnet"]).overlaps(wanted):
-                raise LabError(
-                    "LW-LAB-046",
-                    f"the subnet {lab.subnet} overlaps that of podman's network {entry['name']}; choose another subnet",
-                )
 
 
 def ensure_network(settings: Settings, podman: Podman, lab: Lab) -> bool:
@@ -227,6 +229,21 @@ def run_command(settings: Settings, lab: Lab, host: Host, reference: str) -> lis
         *[f"--add-host={other.name}:{other.address}" for other in lab.hosts if other != host],
         reference, "/sbin/init",
     ]  # fmt: skip
+
+
+def start(settings: Settings, podman: Podman, lab: Lab, host: Host, reference: str) -> None:
+    """Start a new host; raises LW-LAB-039 where podman keeps its address for one that is gone."""
+    try:
+        podman(*run_command(settings, lab, host, reference))
+    except LabError as error:
+        if "is already allocated" not in str(error):
+            raise
+        raise LabError(
+            "LW-LAB-039",
+            f"podman keeps the address {host.address} for a host that was removed without tests/lab/podman, "
+            f"and forgets that when no container is left: take the other labs down, then run lab.py down --lab "
+            f"{lab.name}",
+        ) from None
 
 
 # A host that was up before may take long to start what was put on it, and can be reached meanwhile.
@@ -304,7 +321,7 @@ def up(settings: Settings, podman: Podman, lab: Lab) -> dict[str, object]:
     folder = settings.lab(lab.name)
     with locked(settings.lock(lab.name)):
         present = containers(podman, lab.name)
-        refuse_foreign(settings, lab, present)
+        refuse_foreign(settings, lab, present, caches(podman, lab.name))
         running = {container.host: container.running for container in present}
         absent = [host for host in lab.hosts if host.name not in running]
         folder.mkdir(parents=True, exist_ok=True)
@@ -316,7 +333,7 @@ def up(settings: Settings, podman: Podman, lab: Lab) -> dict[str, object]:
             changed = ensure_network(settings, podman, lab) or changed
         for host in lab.hosts:
             if host in absent:
-                podman(*run_command(settings, lab, host, references[host.suite]))
+                start(settings, podman, lab, host, references[host.suite])
                 changed = True
             elif not running[host.name]:
                 podman("start", lab.container(host))
@@ -351,11 +368,24 @@ def close_connections(settings: Settings, name: str) -> None:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def networks(podman: Podman) -> dict[str, str]:
-    """List the labs' networks, of any checkout: name and cache."""
-    listed = json.loads(podman("network", "ls", "--format", "json") or "[]")
-    labels = {entry["name"]: entry.get("labels") or {} for entry in listed}
-    return {name: found["labwright.cache"] for name, found in labels.items() if "labwright.cache" in found}
+@dataclass(frozen=True)
+class Network:
+    """A lab's network as podman has it."""
+
+    cache: str
+    interface: str
+    gateways: tuple[str, ...]
+
+
+def networks(podman: Podman) -> dict[str, Network]:
+    """List the labs' networks, of any checkout, by name."""
+    found = {}
+    for entry in json.loads(podman("network", "ls", "--format", "json") or "[]"):
+        cache = (entry.get("labels") or {}).get("labwright.cache")
+        if cache is not None:
+            gateways = tuple(subnet["gateway"] for subnet in entry.get("subnets") or [] if subnet.get("gateway"))
+            found[entry["name"]] = Network(cache, entry["network_interface"], gateways)
+    return found
 
 
 def is_removable(settings: Settings, cache: str) -> bool:
@@ -363,31 +393,58 @@ def is_removable(settings: Settings, cache: str) -> bool:
     return cache == str(settings.cache) or not Path(cache).exists()
 
 
-def down(settings: Settings, podman: Podman, name: str) -> bool:
-    """Take a lab away: file server, hosts, network, key, known_hosts; returns whether there was anything."""
+def caches(podman: Podman, name: str) -> set[str]:
+    """The caches that hosts and network of a lab were made with: of one checkout, unless somebody was cut off."""
+    network = networks(podman).get(name)
+    return {container.cache for container in containers(podman, name)} | ({network.cache} if network else set())
+
+
+def remove_network(podman: Podman, name: str, network: Network) -> None:
+    """Remove a lab's network, and what stays of it where its hosts were treated with another podman than ours."""
+    podman("network", "rm", "--force", name)
+    if (Path("/sys/class/net") / network.interface).exists():
+        succeeds(["ip", "link", "delete", network.interface])
+    for gateway in network.gateways:
+        files.end_all(gateway)
+
+
+def down(settings: Settings, podman: Podman, name: str, *, any_checkout: bool = False) -> bool:
+    """Take a lab away: file server, hosts, network, key, known_hosts; returns whether there was anything.
+
+    Raises LW-LAB-049 where it is another checkout's, unless the caller wants it gone whosever it is.
+    """
     check_name(name)
     folder = settings.lab(name)
     with locked(settings.lock(name)):
-        changed = folder.exists()
+        owners = caches(podman, name)
+        foreign = sorted(cache for cache in owners if not is_removable(settings, cache))
+        if foreign and not any_checkout:
+            raise LabError(
+                "LW-LAB-049",
+                f"the lab {name} was made with the cache {', '.join(foreign)} and stays; take it down there, or from "
+                f"here: lab.py down --lab {name} --any-checkout",
+            )
+        changed = folder.exists() or bool(owners)
         files.stop(settings, name)
         close_connections(settings, name)
-        doomed = [container.name for container in containers(podman, name) if is_removable(settings, container.cache)]
+        doomed = [container.name for container in containers(podman, name)]
         if doomed:
             podman("rm", "--force", "--time", "0", "--volumes", *doomed)
         network = networks(podman).get(name)
-        if network is not None and is_removable(settings, network):
-            podman("network", "rm", "--force", name)
-            changed = True
-        shutil.rmtree(folder, ignore_errors=True)
-    return changed or bool(doomed)
+        if network is not None:
+            remove_network(podman, name, network)
+        for cache in {str(settings.cache), *owners}:
+            shutil.rmtree(replace(settings, cache=Path(cache)).lab(name), ignore_errors=True)
+        machine.forget_addresses(podman)
+    return changed
 
 
 def clean(settings: Settings, podman: Podman) -> dict[str, object]:
     """Take away every lab of this checkout and, if no other checkout has one, whatever labs leave on the machine."""
-    mine = {folder.name for folder in (settings.folder / "labs").glob("*")}
-    mine |= {container.lab for container in containers(podman) if is_removable(settings, container.cache)}
-    mine |= {name for name, cache in networks(podman).items() if is_removable(settings, cache)}
-    removed = [name for name in sorted(mine) if down(settings, podman, name)]
+    named = {folder.name for folder in (settings.folder / "labs").glob("*")}
+    named |= {container.lab for container in containers(podman)} | set(networks(podman))
+    mine = [name for name in sorted(named) if all(is_removable(settings, cache) for cache in caches(podman, name))]
+    removed = [name for name in mine if down(settings, podman, name)]
     others = containers(podman)
     images = []
     if not others:

@@ -17,6 +17,7 @@ from .settings import Settings, locked, write_if_changed
 FORWARDING = Path("/proc/sys/net/ipv4/ip_forward")
 TABLES = ("filter", "nat")
 CHAIN = "NETAVARK"
+ADDRESSES = Path("/run/containers/networks/ipam.db")
 
 
 def state_file(settings: Settings) -> Path:
@@ -62,6 +63,15 @@ def remember(settings: Settings) -> None:
 def others_route(podman: Podman) -> bool:
     """Return whether somebody else's containers need forwarding and podman's chains."""
     return Path("/sys/class/net/docker0").exists() or bool(podman("ps", "--quiet").split())
+
+
+def forget_addresses(podman: Podman) -> None:
+    """Remove podman's list of addresses in use, where no container is left that could have one.
+
+    A host that another podman than ours removed keeps its address there for ever, and no new host would get it.
+    """
+    if not podman("ps", "--all", "--quiet").split():
+        ADDRESSES.unlink(missing_ok=True)
 
 
 def restore(settings: Settings, podman: Podman) -> None:

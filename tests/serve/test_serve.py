@@ -1,6 +1,7 @@
 """labwright_serve from outside: real processes of real FastChat, with a scripted worker in the place of a model.
 
-They need a Python that has FastChat 0.2.36 (the lock of env/stacks/frontend is enough): LABWRIGHT_FASTCHAT_PYTHON.
+They need a Python that has FastChat 0.2.36 (the lock of env/stacks/frontend is enough): LABWRIGHT_FASTCHAT_PYTHON;
+those of the page one with the lock of env/stacks/web: LABWRIGHT_PAGE_PYTHON.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,9 +24,12 @@ from typing import Any, ClassVar
 
 import pytest
 
+import page_client
+
 HERE = Path(__file__).resolve().parent
 PACKAGE = HERE.parents[1] / "roles/fastchat/files"
 PYTHON = os.environ.get("LABWRIGHT_FASTCHAT_PYTHON", "")
+PAGE_PYTHON = os.environ.get("LABWRIGHT_PAGE_PYTHON", "")
 if not PYTHON:
     pytest.skip("set LABWRIGHT_FASTCHAT_PYTHON to a Python with FastChat 0.2.36", allow_module_level=True)
 
@@ -88,7 +92,9 @@ class Lab:
 
     def start(self, program: str, *options: str, port: int = 0, host: str = "127.0.0.1", **extra: Any) -> Process:
         port = port or free_port()
-        argv = [PYTHON, str(HERE / "scripted.py"), program, "--host", host, "--port", str(port), *options]
+        # Of the page nothing is scripted.
+        run = [PAGE_PYTHON, "-m", "labwright_serve"] if program == "page" else [PYTHON, str(HERE / "scripted.py")]
+        argv = [*run, program, "--host", host, "--port", str(port), *options]
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(PACKAGE),
@@ -615,3 +621,128 @@ def test_sigterm_does_not_wait_for_a_generation_whose_client_has_gone(lab: Lab) 
     began = time.monotonic()
     assert worker.end(signal.SIGTERM) == 0
     assert time.monotonic() - began < 5
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+with_page = pytest.mark.skipif(not PAGE_PYTHON, reason="set LABWRIGHT_PAGE_PYTHON to a Python with the lock of web")
+
+
+def browser(page: Process) -> page_client.Ask:
+    """Requests to the page, as a browser has them."""
+
+    def call(method: str, path: str, body: bytes | None) -> Iterator[bytes]:
+        connection = http.client.HTTPConnection(page.url.removeprefix("http://"), timeout=30)
+        with closing(connection):
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            answer = connection.getresponse()
+            assert answer.status == 200, (answer.status, answer.read())
+            yield from answer
+
+    return call
+
+
+def open_page(lab: Lab, api_url: str, **extra: Any) -> Process:
+    page = lab.start("page", "--api-url", f"{api_url}/v1", **extra)
+    until(lambda: ask(page.url + "/config", method="GET")[0] == 200, 60)
+    return page
+
+
+@pytest.fixture(scope="module")
+def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Lab, Process]]:
+    lab = Lab(tmp_path_factory.mktemp("page"))
+    lab.controller()
+    lab.worker("--conv-template", "vicuna_v1.1", name="m,alias", wait=False)
+    until(lambda: {"m", "alias"} <= set(lab.models()))
+    yield lab, open_page(lab, lab.api().url)
+    for process in lab.processes:
+        process.end()
+
+
+@with_page
+def test_a_person_chooses_a_model_and_gets_an_answer_as_it_grows(paged: tuple[Lab, Process]) -> None:
+    page = browser(paged[1])
+    assert page_client.models(page) == ["alias", "m"]
+    words, pieces = page_client.chat(page, "alias", "hi [slow] there")
+    assert words.startswith("so ")
+    assert "hi [slow] there" in words
+    assert pieces > 5
+
+
+@with_page
+def test_the_prompt_is_made_by_the_worker_s_own_template(paged: tuple[Lab, Process]) -> None:
+    words, _pieces = page_client.chat(browser(paged[1]), "m", "hi")
+    # Vicuna's; FastChat's page guesses one with examples in it from the model's name.
+    assert "USER: hi ASSISTANT:" in words
+    assert "###" not in words
+
+
+@with_page
+def test_a_conversation_goes_on(paged: tuple[Lab, Process]) -> None:
+    page, session = browser(paged[1]), "aconversation"
+    adds, answers = page_client.function(page, "add_text"), page_client.function(page, "bot_response")
+    for words in ("first", "second"):
+        page_client.event(page, adds, session, None, "m", words, None)
+        found = page_client.event(page, answers, session, None, 0.0, 1.0, 64)
+    asked, said = (found[-1][1] or found[-2][1])[-1]
+    assert asked == "second"
+    assert re.search(r"USER: first ASSISTANT: so .*USER: second ASSISTANT:", said, re.DOTALL)
+    assert "▌" not in said
+
+
+@with_page
+def test_an_empty_message_is_none(paged: tuple[Lab, Process]) -> None:
+    page = browser(paged[1])
+    assert page_client.event(page, page_client.function(page, "add_text"), "empty", None, "m", "", None)
+
+
+@with_page
+@pytest.mark.parametrize(
+    ("model", "words", "said"),
+    [
+        ("nobody", "hi", "LW-API-004"),
+        ("m", "[oom]", "LW-API-003"),
+        ("m", "[internal]", "LW-API-007"),
+        ("m", "[key]", "LW-API-007"),
+    ],
+)
+def test_the_page_says_what_the_api_says(paged: tuple[Lab, Process], model: str, words: str, said: str) -> None:
+    assert said in page_client.chat(browser(paged[1]), model, words)[0]
+
+
+@with_page
+def test_nothing_that_people_write_is_kept(paged: tuple[Lab, Process]) -> None:
+    lab, page = paged
+    before = set(lab.folder.rglob("*"))
+    page_client.chat(browser(page), "m", "a-secret-of-mine")
+    assert "a-secret-of-mine" not in page.log.read_text()
+    assert set(lab.folder.rglob("*")) == before
+
+
+@with_page
+def test_the_page_is_there_before_the_api_and_says_that_it_is_away(lab: Lab) -> None:
+    with systemd(lab.folder) as (ear, environment):
+        process = lab.start("page", "--api-url", f"http://127.0.0.1:{free_port()}/v1", **environment)
+        assert heard(ear, "READY=1", 60)
+        assert heard(ear, "WATCHDOG=1", 2)
+    page = browser(process)
+    assert page_client.models(page) == []
+    assert "LW-API-011" in page_client.chat(page, "m", "hi")[0]
+
+
+@with_page
+def test_the_page_shows_nothing_that_has_no_meaning_here(paged: tuple[Lab, Process]) -> None:
+    parts = json.loads(b"".join(browser(paged[1])("GET", "/config", None)))["components"]
+    shown = [row["props"] for row in parts if row["props"].get("visible", True)]
+    words = {str(row.get("value") or row.get("label")) for row in shown}
+    assert not [one for one in words if any(other in one for other in ("Upvote", "Flag", "descriptions of"))]
+    assert any("Regenerate" in one for one in words)
+
+
+@with_page
+def test_the_page_ends_when_told_though_somebody_has_it_open(lab: Lab) -> None:
+    page = open_page(lab, f"http://127.0.0.1:{free_port()}")
+    with socket.create_connection(("127.0.0.1", int(page.url.rpartition(":")[2])), 5) as tab:
+        tab.sendall(b"GET /heartbeat/abc1 HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert tab.recv(12) == b"HTTP/1.1 200"
+        assert page.end(signal.SIGTERM) == 0

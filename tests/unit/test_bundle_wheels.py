@@ -166,6 +166,13 @@ def test_locks_are_taken_by_stack_and_torch_build(
     assert chosen(env, tags, stacks) == expected
 
 
+def test_an_optional_stack_comes_beside_the_others_where_it_is_asked_for(env: Path) -> None:
+    taken = {path.parent.name for path in program.default_locks(env, ["cpu"], also=["page"])}
+    assert taken == {"one", "front", "agents", "page"}
+    with pytest.raises(Problem, match="LW-BUNDLE-024: there is no stack none"):
+        program.default_locks(env, ["cpu"], also=["none"])
+
+
 def test_a_stack_that_is_not_there_is_named_with_those_that_are(env: Path) -> None:
     with pytest.raises(
         Problem,
@@ -203,4 +210,4 @@ def test_the_stacks_of_the_project_are_taken_for_every_build_and_the_page_only_w
         assert list(found) == ["chatglm2", "current", "frontend", "agents"]
         assert found["current"] == found["chatglm2"] == ["fastchat", f"torch-{tag}", "transformers"]
     assert list(chosen(program.ENV, ["cu117"], [])) == ["chatglm2", "frontend", "agents"]
-    assert chosen(program.ENV, ["cpu"], ["web"]) == {"web": ["fastchat", "torch-cpu", "transformers"]}
+    assert chosen(program.ENV, ["cpu"], ["web"]) == {"web": ["fastchat"]}

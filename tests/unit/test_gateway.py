@@ -5,6 +5,7 @@ Needs nginx on PATH, or its program's path in LABWRIGHT_NGINX; without it the te
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import json
@@ -32,8 +33,10 @@ ROLE = Path(__file__).resolve().parents[2] / "roles/gateway"
 NGINX = os.environ.get("LABWRIGHT_NGINX") or shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
 KEY, OTHER, OLD = "lw-Key~one_0123456789.abc", "lw-other-key-0123456789abc", "lw-old-key-0123456789abcdef"
 PAIR_OF_KEYS = {"anna": [KEY, OLD], "agent-a%2F1": [OTHER]}
+PEOPLE = {"anna": [KEY, OLD]}
 CHAT = "/v1/chat/completions"
-ANSWERS = yaml.safe_load((ROLE / "vars/messages.yml").read_text(encoding="utf-8"))["__gateway_answers"]
+TEXTS = yaml.safe_load((ROLE / "vars/messages.yml").read_text(encoding="utf-8"))
+ANSWERS, PAGE_ANSWERS = TEXTS["__gateway_answers"], TEXTS["__gateway_page_answers"]
 behaviour = pytest.mark.skipif(NGINX is None, reason="there is no nginx here; set LABWRIGHT_NGINX")
 
 
@@ -41,10 +44,14 @@ def rendered(name: str, **more: Any) -> str:
     """A template of the role with its defaults, as Ansible renders it."""
     env = jinja2.Environment(trim_blocks=True, keep_trailing_newline=True, undefined=jinja2.StrictUndefined)  # noqa: S701
     env.filters["to_json"] = json.dumps
+    env.filters["b64encode"] = lambda words: base64.b64encode(words.encode()).decode()
     values = {"ansible_managed": "Ansible managed", **yaml.safe_load((ROLE / "defaults/main.yml").read_text()), **more}
-    texts = {key: {**row, "message": env.from_string(row["message"]).render(values)} for key, row in ANSWERS.items()}
+    texts = {
+        name: {key: {**row, "message": env.from_string(row["message"]).render(values)} for key, row in found.items()}
+        for name, found in TEXTS.items()
+    }
     text = (ROLE / "templates" / name).read_text(encoding="utf-8")
-    return env.from_string(text).render({**values, "__gateway_answers": texts})
+    return env.from_string(text).render({**values, **texts})
 
 
 class Api(BaseHTTPRequestHandler):
@@ -102,6 +109,7 @@ class Gateway:
     client: ssl.SSLContext
     api: Backend
     process: subprocess.Popen[bytes]
+    page_port: int = 0
     answers: list[int] = field(default_factory=list)
 
     def send(self, method: str, path: str, key: str | None = KEY, body: bytes | None = None, **headers: str) -> Any:
@@ -111,6 +119,16 @@ class Gateway:
         if key is not None:
             sent.setdefault("Authorization", f"Bearer {key}")
         connection.request(method, path, body, sent)
+        answer: Any = connection.getresponse()
+        answer.said = answer.read().decode()
+        connection.close()
+        return answer
+
+    def page(self, path: str, who: str | None = f"anna:{KEY}", method: str = "GET", **headers: str) -> Any:
+        """The same of the page, as somebody who logged in with NAME:KEY."""
+        login = {} if who is None else {"Authorization": f"Basic {base64.b64encode(who.encode()).decode()}"}
+        connection = http.client.HTTPSConnection("127.0.0.1", self.page_port, context=self.client, timeout=20)
+        connection.request(method, path, None, login | {name.replace("_", "-"): one for name, one in headers.items()})
         answer: Any = connection.getresponse()
         answer.said = answer.read().decode()
         connection.close()
@@ -154,7 +172,7 @@ def free_port() -> int:
 @contextlib.contextmanager
 def running(folder: Path, *, backend: bool = True, **more: Any) -> Iterator[Gateway]:
     """A gateway with a made-up API behind it, or none."""
-    api, port = Backend(), free_port()
+    api, port, page_port = Backend(), free_port(), free_port()
     now = datetime.now(UTC)
     issuer = authority.make_authority("lab", now)
     pair = authority.make_server(issuer, "api10", ["127.0.0.1"], now)
@@ -163,6 +181,7 @@ def running(folder: Path, *, backend: bool = True, **more: Any) -> Iterator[Gate
         "gateway_listen": {"host": "127.0.0.1", "port": port},
         "gateway_backends": [where],
         "gateway_work": str(folder),
+        "gateway_page": {"port": page_port, "backend": where},
         **more,
     }
     text = rendered("nginx.conf.j2", **values)
@@ -170,6 +189,7 @@ def running(folder: Path, *, backend: bool = True, **more: Any) -> Iterator[Gate
     text = text.replace("syslog:server=unix:/dev/log,nohostname,tag=labwright_gateway", f"{folder}/access.log")
     write(folder / "nginx.conf", text)
     write(folder / "keys.map", rendered("keys.map.j2", gateway_secrets={"accepted": PAIR_OF_KEYS}))
+    write(folder / "people.map", rendered("people.map.j2", gateway_secrets={"people": PEOPLE}))
     write(folder / "server.crt", pair.certificate.decode())
     write(folder / "server.key", pair.key.decode())
     command = [str(NGINX), "-e", "stderr", "-c", str(folder / "nginx.conf")]
@@ -184,7 +204,8 @@ def running(folder: Path, *, backend: bool = True, **more: Any) -> Iterator[Gate
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                 break
             time.sleep(0.05)
-        yield Gateway(folder, port, ssl.create_default_context(cadata=issuer.certificate.decode()), api, process)
+        client = ssl.create_default_context(cadata=issuer.certificate.decode())
+        yield Gateway(folder, port, client, api, process, page_port)
     finally:
         process.terminate()
         process.wait(10)
@@ -201,16 +222,17 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
 # --- texts -----------------------------------------------------------------------------------------------------------
 
 
+ALL = [row["message"] for found in TEXTS.values() for row in found.values()]
+
+
 def test_no_text_ends_nginx_s_own_quotes() -> None:
-    assert not [
-        row["message"] for row in ANSWERS.values() if set(row["message"]) & set("'\"$\\") or "\n" in row["message"]
-    ]
-    assert not [row["message"] for row in ANSWERS.values() if not row["message"].isascii()]
+    assert not [words for words in ALL if set(words) & set("'\"$\\") or "\n" in words]
+    assert not [words for words in ALL if not words.isascii()]
 
 
 def test_ids_are_in_the_docs() -> None:
     page = (ROLE.parents[1] / "docs/security.md").read_text(encoding="utf-8")
-    assert [row["message"][:14] for row in ANSWERS.values() if row["message"][:14] not in page] == []
+    assert [words[:14] for words in ALL if words[:14] not in page] == []
 
 
 def test_an_ipv6_address_is_bracketed() -> None:
@@ -287,6 +309,127 @@ def test_old_tls_is_refused(gateway: Gateway, version: ssl.TLSVersion) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     with socket.create_connection(("127.0.0.1", gateway.port), 5) as plain, pytest.raises((ssl.SSLError, OSError)):
         context.wrap_socket(plain)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_without_a_page_there_is_no_second_door() -> None:
+    text = rendered("nginx.conf.j2", gateway_listen={"host": "192.0.2.1", "port": 9527})
+    assert text.count("listen ") == 1
+    assert "people.map" not in text
+
+
+@behaviour
+@pytest.mark.parametrize("who", [f"anna:{KEY}", f"anna:{OLD}"])
+def test_a_person_logs_in_to_the_page(gateway: Gateway, who: str) -> None:
+    answer = gateway.page("/", who)
+    assert (answer.status, answer.said) == (200, "data: one\n\ndata: two\n\n")
+    assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+    seen = gateway.api.seen[-1][2]
+    assert "authorization" not in seen
+    assert (seen["host"], seen["x-forwarded-proto"]) == (f"127.0.0.1:{gateway.page_port}", "https")
+
+
+@behaviour
+@pytest.mark.parametrize(
+    "who",
+    [
+        *(None, "", ":", f"anna:{OTHER}", f"agent-a%2F1:{OTHER}", f"operator:{KEY}", f"Anna:{KEY}", f"anna:{KEY}x"),
+        *(f"anna:{KEY.upper()}", f":{KEY}", KEY, f"anna:{KEY[:-1]}", f"anna {KEY}"),
+    ],
+)
+def test_nobody_else_gets_the_page(gateway: Gateway, who: str | None) -> None:
+    before = len(gateway.api.seen)
+    answer = gateway.page("/", who)
+    assert (answer.status, answer.said[:14]) == (401, "LW-GATEWAY-009")
+    assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+    assert len(gateway.api.seen) == before
+
+
+@behaviour
+def test_a_key_of_the_api_is_no_login_and_a_login_no_key(gateway: Gateway) -> None:
+    assert gateway.page("/", None, Authorization=f"Bearer {KEY}").status == 401
+    login = base64.b64encode(f"anna:{KEY}".encode()).decode()
+    for words in (f"Basic {login}", f"Basic {login.upper()}", f"Basic {login.lower()}"):
+        assert gateway.send("GET", "/v1/models", None, Authorization=words).status == 401
+    assert gateway.page("/", None, Authorization=f"Basic {login.swapcase()}").status == 401
+    assert gateway.page("/", None, Authorization=f"basic {login}").status == 200
+
+
+@behaviour
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:{}", "https://127.0.0.1:{}.evil.example", "x{}"]
+)
+def test_another_page_cannot_use_somebody_s_login(gateway: Gateway, origin: str) -> None:
+    before = len(gateway.api.seen)
+    answer = gateway.page("/queue/join", method="POST", Origin=origin.format(gateway.page_port))
+    assert (answer.status, answer.said[:14]) == (403, "LW-GATEWAY-010")
+    assert len(gateway.api.seen) == before
+    assert gateway.page("/queue/join", method="POST", Origin=f"https://127.0.0.1:{gateway.page_port}").status == 200
+
+
+@behaviour
+def test_only_what_the_page_is_made_of_is_there(gateway: Gateway) -> None:
+    for path in (
+        "/",
+        "/config",
+        "/theme.css",
+        "/assets/index-a1B_c.js",
+        "/queue/data?session_hash=abc1",
+        "/queue/join",
+    ):
+        assert gateway.page(path).status == 200, path
+        assert gateway.api.seen[-1][1] == path
+    for path in (
+        *(
+            "/upload",
+            "/file=/etc/passwd",
+            "/proxy=http://192.0.2.1/",
+            "/stream/a/b/c",
+            "/info",
+            "/docs",
+            "/openapi.json",
+        ),
+        *("/assets/../file=/etc/passwd", "/assets/%2e%2e/upload", "/v1/models", "/component_server", "/monitoring"),
+    ):
+        answer = gateway.page(path)
+        assert (answer.status, answer.said[:14]) == (404, "LW-GATEWAY-011"), path
+
+
+@behaviour
+def test_the_page_s_stream_comes_as_it_is_made(gateway: Gateway) -> None:
+    gateway.api.between.clear()
+    connection = http.client.HTTPSConnection("127.0.0.1", gateway.page_port, context=gateway.client, timeout=20)
+    login = base64.b64encode(f"anna:{KEY}".encode()).decode()
+    connection.request("GET", "/queue/data?session_hash=a", headers={"Authorization": f"Basic {login}"})
+    answer = connection.getresponse()
+    assert answer.read1() == b"data: one\n\n"
+    gateway.api.between.set()
+    assert answer.read() == b"data: two\n\n"
+    connection.close()
+
+
+@behaviour
+def test_a_page_that_is_away_is_said_to_be(tmp_path: Path) -> None:
+    with running(tmp_path, backend=False) as gateway:
+        answer = gateway.page("/")
+        assert (answer.status, answer.said[:14]) == (502, "LW-GATEWAY-012")
+        plain = http.client.HTTPConnection("127.0.0.1", gateway.page_port, timeout=10)
+        plain.request("GET", "/", headers={"Authorization": "Basic x"})
+        said = plain.getresponse()
+        assert (said.status, said.read()[:14]) == (400, b"LW-GATEWAY-002")
+
+
+@behaviour
+def test_no_key_stands_in_the_page_s_log(tmp_path: Path) -> None:
+    with running(tmp_path) as gateway:
+        gateway.page(f"/config?key={KEY}")
+        gateway.page(f"/{KEY}", None, Referer=f"https://x/{KEY}", Authorization=f"Basic {KEY}")
+        log = gateway.log()
+    assert "anna page 200" in log
+    assert "- - 401" in log
+    assert KEY not in log
 
 
 # --- what gets through -----------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import http.client
 import ipaddress
 import json
 import os
+import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -119,3 +120,20 @@ def test_a_wrong_wish_is_refused(
     with pytest.raises(LabError) as caught:
         files.serve(here, lab, address, port, folder.parent / name)
     assert caught.value.code == code
+
+
+def test_a_server_that_a_checkout_left_behind_makes_room(
+    here: Settings, folder: Path, port: int, tmp_path: Path
+) -> None:
+    gone = Settings(tmp_path / "gone", tmp_path / "store", tmp_path / "run")
+    gone.lab(LAB).mkdir(parents=True)
+    (gone.lab(LAB) / "known_hosts").touch()
+    assert files.serve(gone, LAB, "127.0.0.1", port, folder)
+    left = files.recorded(gone, LAB)
+    assert left in files.running("127.0.0.1")
+    assert left not in files.running("127.0.0.2")
+    shutil.rmtree(gone.cache)
+    assert files.serve(here, LAB, "127.0.0.1", port, folder)
+    assert left is not None
+    assert not files.is_ours(left)
+    assert files.recorded(here, LAB) in files.running("127.0.0.1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from lab import cli, hosts, image, machine, prerequisites, settings
 from lab.errors import LabError
+from lab.processes import Podman
 from lab.rootfs import trust_machine_cas as cas
 
 SUBNET = "10.84.1.0/24"
@@ -82,22 +84,96 @@ def container(cache: str, plan: str) -> hosts.Container:
 
 def test_hosts_of_another_checkout_or_wish_are_not_touched(tmp_path: Path) -> None:
     here = settings.Settings(tmp_path / "mine", tmp_path / "store", tmp_path / "run")
-    other = tmp_path / "other"
-    for folder in (here.cache, other):
-        folder.mkdir()
+    mine, other, gone = str(here.cache), str(tmp_path / "other"), str(tmp_path / "gone")
+    for folder in (mine, other):
+        Path(folder).mkdir()
     lab = wish("a=10.84.1.2")
-    hosts.refuse_foreign(here, lab, [container(str(here.cache), lab.plan)])
-    for code, present in (
-        ("LW-LAB-044", container(str(other), lab.plan)),
-        ("LW-LAB-045", container(str(here.cache), "another")),
-        ("LW-LAB-048", container(str(tmp_path / "gone"), lab.plan)),
+    hosts.refuse_foreign(here, lab, [container(mine, lab.plan)], {mine})
+    for code, present, owners in (
+        ("LW-LAB-044", [container(other, lab.plan)], {other}),
+        ("LW-LAB-044", [container(mine, lab.plan)], {mine, other}),
+        ("LW-LAB-044", [], {other}),
+        ("LW-LAB-045", [container(mine, "another")], {mine}),
+        ("LW-LAB-048", [container(gone, lab.plan)], {gone}),
+        ("LW-LAB-048", [], {gone}),
     ):
-        with pytest.raises(LabError) as caught:
-            hosts.refuse_foreign(here, lab, [present])
+        with pytest.raises(LabError, match=r"lab[.]py down --lab trial") as caught:
+            hosts.refuse_foreign(here, lab, present, owners)
         assert caught.value.code == code
-    assert hosts.is_removable(here, str(here.cache))
-    assert hosts.is_removable(here, str(tmp_path / "gone"))
-    assert not hosts.is_removable(here, str(other))
+    assert hosts.is_removable(here, mine)
+    assert hosts.is_removable(here, gone)
+    assert not hosts.is_removable(here, other)
+
+
+class Machine(Podman):
+    """podman that holds one lab in memory, and writes down what it is told to remove."""
+
+    def __init__(self, cache: str) -> None:
+        self.cache = cache
+        self.removed: list[str] = []
+
+    def __call__(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
+        words = [str(argument) for argument in arguments]
+        if words[:1] == ["ps"] and "--quiet" in words:
+            return "" if "trial-a" in self.removed else "0123456789ab\n"
+        if words[:1] == ["ps"]:
+            labels = {"lab": "trial", "host": "a", "plan": "x", "cache": self.cache}
+            host = {
+                "Names": ["trial-a"],
+                "State": "running",
+                "Labels": {f"labwright.{key}": value for key, value in labels.items()},
+            }
+            return json.dumps([] if "trial-a" in self.removed else [host])
+        if words[:2] == ["network", "ls"]:
+            subnets = [{"subnet": SUBNET, "gateway": "10.84.1.1"}]
+            row: dict[str, object] = {"name": "trial", "network_interface": "no-such-link0", "subnets": subnets}
+            return json.dumps([] if "trial" in self.removed else [{**row, "labels": {"labwright.cache": self.cache}}])
+        assert "--force" in words
+        self.removed.append(words[-1])
+        return ""
+
+
+def test_a_lab_of_another_checkout_goes_only_when_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = settings.Settings(tmp_path / "mine", tmp_path / "store", tmp_path / "run")
+    there = settings.Settings(tmp_path / "other", tmp_path / "store", tmp_path / "run")
+    addresses = tmp_path / "ipam.db"
+    monkeypatch.setattr(machine, "ADDRESSES", addresses)
+    for folder in (here.lab("trial"), there.lab("trial")):
+        folder.mkdir(parents=True)
+    addresses.touch()
+    podman = Machine(str(there.cache))
+    with pytest.raises(LabError, match=r"LW-LAB-049: .*lab.py down --lab trial --any-checkout"):
+        hosts.down(here, podman, "trial")
+    assert hosts.clean(here, podman) == {"labs": [], "images": [], "kept_for": [str(there.cache)]}
+    assert podman.removed == []
+    assert there.lab("trial").exists()
+    assert addresses.exists()
+    assert hosts.down(here, podman, "trial", any_checkout=True)
+    assert podman.removed == ["trial-a", "trial"]
+    assert not there.lab("trial").exists()
+    assert not addresses.exists()
+    assert not hosts.down(here, podman, "trial", any_checkout=True)
+
+
+@pytest.mark.parametrize(("said", "code"), [("address x is already allocated to y", "039"), ("no space left", "031")])
+def test_an_address_that_podman_keeps_is_told(said: str, code: str, tmp_path: Path) -> None:
+    class Refusing(Podman):
+        def __call__(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
+            raise LabError("LW-LAB-031", said)
+
+    here = settings.Settings(tmp_path / "mine", tmp_path / "store", tmp_path / "run")
+    lab = wish("a=10.84.1.2")
+    with pytest.raises(LabError) as caught:
+        hosts.start(here, Refusing(here), lab, lab.hosts[0], "image:x")
+    assert caught.value.code == f"LW-LAB-{code}"
+
+
+def test_a_lab_of_a_checkout_that_is_no_more_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = settings.Settings(tmp_path / "mine", tmp_path / "store", tmp_path / "run")
+    monkeypatch.setattr(machine, "ADDRESSES", tmp_path / "ipam.db")
+    podman = Machine(str(tmp_path / "gone"))
+    assert hosts.down(here, podman, "trial")
+    assert podman.removed == ["trial-a", "trial"]
 
 
 def test_a_host_is_started_by_the_guarded_runtime_and_knows_the_others(tmp_path: Path) -> None:

@@ -268,4 +268,11 @@ CURES: dict[str, dict[str, tuple[str, str]]] = {
         ),
         "zh": ("有主机完全没有回答。", "请看本次运行中这台主机的错误；确认它在线且 SSH 可达。"),
     },
+    "LW-PROBE-042": {
+        "en": (
+            "The chat page does not answer.",
+            "On its host: systemctl restart labwright-web; its journal says why it ended.",
+        ),
+        "zh": ("聊天网页没有回答。", "请在那台主机上运行 systemctl restart labwright-web；它的日志写着结束的原因。"),
+    },
 }

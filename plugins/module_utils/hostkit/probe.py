@@ -13,6 +13,7 @@ s).
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -267,6 +268,30 @@ def refused(check: dict[str, Any]) -> str:
     return "refused without a key, with a wrong key" + (", over plain HTTP" if parts.scheme == "https" else "")
 
 
+def page(check: dict[str, Any]) -> str:
+    """The chat page: 401 without a login and with a wrong one; with the right one it is FastChat's, with its parts."""
+    key = Path(check["key_file"]).read_text(encoding="utf-8").split("\n")[0].strip()
+    for what, said in (
+        ("without a login", {}),
+        ("with a wrong login", login(check["user"], WRONG_KEY)),
+        ("with a program's header", {"Authorization": f"Bearer {key}"}),
+    ):
+        status, _body = exchange.answer(check, "/", None, said)
+        if status != 401:
+            raise Fault("LW-PROBE-038", f"{check['url']} answered {status} {what}; expected 401")
+    status, body = exchange.answer(check, "/config", None, login(check["user"], key))
+    if status != 200:
+        raise causes.of_answer(f"{check['url']}/config", status, body)
+    parts = {str(one["type"]) for one in json.loads(body)["components"]}
+    lacking(["chatbot", "dropdown", "textbox"], sorted(parts), "LW-PROBE-042")
+    return f"refused without a login; {check['user']} gets the page"
+
+
+def login(user: str, key: str) -> dict[str, str]:
+    """What a browser says of somebody who logged in."""
+    return {"Authorization": f"Basic {base64.b64encode(f'{user}:{key}'.encode()).decode()}"}
+
+
 def controller(check: dict[str, Any]) -> str:
     """The controller knows a worker for each planned model; where not, the workers themselves are asked."""
     found = json.loads(exchange.ask(check, "/list_models", post=True))["models"]
@@ -373,6 +398,7 @@ KINDS: dict[str, Callable[[dict[str, Any]], str]] = {
     "firewall": walls,
     "certificate": certificate,
     "refused": refused,
+    "page": page,
     "controller": controller,
     "registered": registered,
     "worker": worker,

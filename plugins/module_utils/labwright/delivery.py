@@ -14,7 +14,8 @@ from urllib.parse import quote, urlsplit
 from labwright import doors, mirrors
 from labwright.catalog import FASTCHAT, Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
-from labwright.inventory import AGENTS, FRONTEND
+from labwright.inventory import AGENTS, FRONTEND, WEB
+from labwright.keys import OPERATOR
 from labwright.wishes import Host
 from labwright.words import Finding, Refused, finding
 
@@ -42,6 +43,10 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
     if {"controller", "api"} & set(entry["duties"]) or any(worker["engine_url"] for worker in entry["workers"]):
         frontend = environment(host, catalogue, FRONTEND, None)
         serving.append(frontend)
+    page: dict[str, Any] = {}
+    if "web" in entry["duties"]:
+        page = environment(host, catalogue, WEB, None)
+        serving.append(page)
     if "agent" in entry["duties"]:
         agents = environment(host, catalogue, AGENTS, None)
     everything = serving + ([agents] if agents else [])
@@ -60,6 +65,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
         "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
+        "page_python": f"{page['prefix']}/bin/python" if page else "",
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
         "agents": {"at_once": lab.get("capacity", 1), "language": lab.get("language", "en")},
@@ -280,7 +286,8 @@ def hubs(host: Host, catalogue: Catalogue, entry: Mapping[str, Any], path: str) 
 def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What verify asks on this host; ids are stable, a script may rely on them."""
     duties = entry["duties"]
-    places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in ("controller", "api", "gateway") if entry[duty]}
+    services = ("controller", "api", "web", "gateway")
+    places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in services if entry.get(duty)}
     for worker in entry["workers"]:
         if worker["engine_url"]:
             where = urlsplit(worker["engine_url"])
@@ -319,6 +326,10 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
             found += [
                 {"id": f"api.{kind}.{name}", "kind": kind, **ask} for kind in ("completion", "stream", "embeddings")
             ]
+    if "web" in duties:
+        address = f"https://{entry['page']['host']}:{entry['page']['port']}"
+        login = {"ca_file": AUTHORITY, "key_file": OPERATOR_KEY, "user": OPERATOR}
+        found.append({"id": "page.login", "kind": "page", "url": address, **login})
     if "agent" in duties and names:
         program = f"{host.wishes['lab_root']}/bin/labwright-agent"
         argv = [program, "assistant", "--task", host.wishes["lab_task"], "--json"]
@@ -355,6 +366,7 @@ def leftovers(host: Host) -> dict[str, Any]:
         "firewall": doors.absent(),
         "workers": [],
         "frontend": "",
+        "page_python": "",
         "packages": {},
         "folders": [root, host.wishes["lab_state"], "/etc/labwright"],
     }

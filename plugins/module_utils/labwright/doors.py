@@ -28,7 +28,7 @@ def of(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     * ``here``: ports of its own, each with the ``users`` of this host that may connect to it
     * ``peers``: ports of others, each with their addresses (``to``) and the ``users`` of this host that may connect
 
-    ``clients`` is the gateway's own row of ``inward``; it counts only where the site names its clients.
+    ``clients`` are the gateway's own rows of ``inward``; they count only where the site names its clients.
     """
     there = {name: one for name, one in sorted(hosts.items()) if one.get("source") != "given"}  # not only on paper
     asks_controller = [name for name, one in there.items() if {"worker", "api", "controller"} & set(one["duties"])]
@@ -46,10 +46,11 @@ def of(hosts: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
             rules["inward"].append({"what": what, "port": port, "from": [there[asker]["address"] for asker in others]})
             for asker in others:
                 reached.setdefault((asker, what, port), []).append(one["address"])
-        place = one.get("gateway") or {}
-        if place and not is_loopback(str(place["host"])):
-            lab = [other["address"] for peer, other in there.items() if peer != name]
-            rules["clients"].append({"what": "gateway", "port": int(place["port"]), "from": lab})
+        for what in ("gateway", "page"):
+            place = one.get(what) or {}
+            if place and not is_loopback(str(place["host"])):
+                lab = [other["address"] for peer, other in there.items() if peer != name]
+                rules["clients"].append({"what": what, "port": int(place["port"]), "from": lab})
     for (asker, what, port), addresses in reached.items():
         found[asker]["peers"].append({"what": what, "port": port, "to": addresses, "users": [FASTCHAT]})
     return found
@@ -64,6 +65,8 @@ def services(
         found.append(("controller", one["controller"], asks_controller, [FASTCHAT]))
     if one.get("api"):
         found.append(("api", one["api"], [], [FASTCHAT, GATEWAY]))
+    if one.get("web"):
+        found.append(("web", one["web"], [], [FASTCHAT, GATEWAY]))
     for worker in one.get("workers", ()):
         place = {"host": worker.get("listen", one["address"]), "port": worker["port"]}
         found.append(("worker", place, asks_workers, [FASTCHAT]))

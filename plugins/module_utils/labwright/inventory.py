@@ -13,8 +13,8 @@ from labwright.catalog import Catalogue
 from labwright.wishes import Host
 from labwright.words import Finding, Refused, finding
 
-FRONTEND, AGENTS = "frontend", "agents"
-DUTIES = {"controller": "controller", "workers": "worker", "api": "api", "agents": "agent"}  # by group
+FRONTEND, AGENTS, WEB = "frontend", "agents", "web"
+DUTIES = {"controller": "controller", "workers": "worker", "api": "api", "web": "web", "agents": "agent"}  # by group
 TOKENS = 2048  # of a conversation, where a wish names none: what published memory figures are stated for
 FIT = "fit"
 WAIVABLE = ("LW-STACK-001", *builds.WAIVABLE)
@@ -150,8 +150,13 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
     found += [
         finding("LW-PLAN-025", rule=one["rule"], may=list(WAIVABLE)) for one in waivers if one["rule"] not in WAIVABLE
     ]
-    if host.wishes["lab_controller_port"] == host.wishes["lab_api_port"] and {"controller", "api"} <= host.groups:
-        found.append(finding("LW-PLAN-008", port=host.wishes["lab_api_port"]))
+    if "web" in host.groups and "api" not in host.groups:
+        found.append(finding("LW-PLAN-036"))
+    ports: dict[int, str] = {}
+    for duty in (one for one in ("controller", "api", "web") if one in host.groups):
+        port = int(host.wishes[f"lab_{duty}_port"])
+        if ports.setdefault(port, duty) != duty:
+            found.append(finding("LW-PLAN-008", port=port, first=f"lab_{ports[port]}_port", second=f"lab_{duty}_port"))
     found += [finding("LW-PLAN-035", entry=one) for one in host.wishes["lab_api_clients"] if not is_client(one)]
     try:
         mirrors.resolve(host.wishes["lab_mirrors"], catalogue.mirrors)

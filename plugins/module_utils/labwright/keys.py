@@ -31,6 +31,12 @@ def agent(host: str) -> str:
     return f"agent-{quote(host, safe='')}"
 
 
+def people(accepted: Mapping[str, list[str]], agents: Iterable[str]) -> dict[str, list[str]]:
+    """The names that a person has, who may open the page: programs are told the API's address, and need no page."""
+    programs = {agent(host) for host in agents}
+    return {name: rows for name, rows in accepted.items() if name not in programs}
+
+
 def of_people(given: Mapping[str, Any] | None) -> dict[str, list[str]]:
     """The inventory's keys: of each name one, or two. YAML's text blocks end with a line break, which is not meant."""
     rows = {str(name).strip(): [value] if isinstance(value, str) else value for name, value in (given or {}).items()}

@@ -9,19 +9,20 @@ from typing import Any
 from hostkit.state import canonical
 from labwright import delivery
 from labwright.catalog import FASTCHAT, Catalogue
-from labwright.inventory import AGENTS, FRONTEND, wishes_of
+from labwright.inventory import AGENTS, FRONTEND, WEB, wishes_of
 from labwright.wishes import Host
 
 SUITE = "bookworm"  # what the kit's CPython is built in
 Want = dict[str, Any]
 
 
-def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """For playbooks/bundle.yml: all locks, the models that it takes along; not conda-forge where the kit is wished."""
+def of_bundle(host: Host, catalogue: Catalogue, also: Collection[str] = ()) -> list[dict[str, Any]]:
+    """For playbooks/bundle.yml: all locks but those of optional stacks that are not in ``also``, the models that it
+    takes along; not conda-forge where the kit is wished."""
     kit = host.wishes["lab_bundle_source"] == "kit"
     found = conda(host, catalogue) if not kit else []
     stacks = serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]})
-    found += indexes(host, catalogue, [*stacks, FRONTEND, AGENTS], host.wishes["lab_bundle_tags"])
+    found += indexes(host, catalogue, [*stacks, FRONTEND, *also, AGENTS], host.wishes["lab_bundle_tags"])
     found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
     debian = delivery.mirror(host, catalogue, "debian", "")
     if debian and host.wishes["lab_bundle_source"] != "conda-forge":
@@ -33,7 +34,7 @@ def of_bundle(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
 def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     """For a host that fetches by itself, by its groups; one that takes from the bundle asks Docker's mirror alone."""
     found: list[dict[str, Any]] = []
-    duties = {"controller", "api", "workers", "agents"} & host.groups
+    duties = {"controller", "api", "web", "workers", "agents"} & host.groups
     if "hardware_given" in host.wishes or not duties:
         return found
     registry = delivery.mirror(host, catalogue, "docker", "")
@@ -45,6 +46,7 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     stacks = [name for name in serving(catalogue, {engine}) if "workers" in duties and wished in ("", name)]
     bridged = "workers" in duties and engine in catalogue.engines and catalogue.engines[engine].server
     stacks += [FRONTEND] if {"controller", "api"} & duties or bridged else []
+    stacks += [WEB] if "web" in duties else []
     stacks += [AGENTS] if "agents" in duties else []
     models = [one.model for one in wishes_of(host, catalogue)]
     tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []

@@ -24,7 +24,7 @@ def units(entry: Mapping[str, Any], firewall: bool = False) -> list[str]:
     """The services that a host shall have by the plan, in the order of their start."""
     closed = firewall and (entry.get("controller") or entry.get("api") or entry["workers"])
     found = [f"{PREFIX}firewall"] if closed else []
-    found += [f"{PREFIX}{duty}" for duty in ("controller", "api") if entry.get(duty)]
+    found += [f"{PREFIX}{duty}" for duty in ("controller", "api", "web") if entry.get(duty)]
     found += [f"{PREFIX}gateway"] if entry.get("gateway") else []
     for row in entry["workers"]:
         found += [engine_unit(row["name"])] if row.get("engine_url") else []

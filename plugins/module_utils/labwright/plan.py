@@ -22,7 +22,7 @@ from labwright.words import Finding, finding
 
 MOST_PORT = 65535
 LOOPBACK = "127.0.0.1"
-INNER_PORT = 21000  # FastChat's own API, behind the gateway; the next free one below it where that is taken
+INNER_PORT = 21000  # FastChat's own API and page, behind the gateway; the next free one below it where that is taken
 ENGINE_PORT = 20900  # an engine's own server, behind its worker; the next free one below it, as above
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
@@ -105,7 +105,7 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
 
 def fixed_ports(plan: HostPlan, host: Host) -> list[int]:
     """The ports that the inventory names."""
-    return [int(host.wishes[f"lab_{duty}_port"]) for duty in ("controller", "api") if duty in plan.duties]
+    return [int(host.wishes[f"lab_{duty}_port"]) for duty in ("controller", "api", "web") if duty in plan.duties]
 
 
 def foreign(host: Host, hardware: Hardware) -> dict[int, str]:
@@ -132,6 +132,8 @@ def name_and_number(plan: HostPlan, host: Host, hardware: Hardware, catalogue: C
 
     if "api" in plan.duties:
         plan.api = {"host": LOOPBACK, "port": inner(INNER_PORT)}
+    if "web" in plan.duties:
+        plan.web = {"host": LOOPBACK, "port": inner(INNER_PORT)}
     for worker in plan.workers:
         worker.engine_port = inner(ENGINE_PORT) if catalogue.engines[worker.engine].server else 0
     port = int(host.wishes["lab_worker_port"])
@@ -216,6 +218,9 @@ def connect(lab: Fleet, fleet: Sequence[Host]) -> None:
             plan.controller = place if "controller" in plan.duties else {}
         if "api" in plan.duties:
             plan.gateway = {"host": host.address, "port": int(host.wishes["lab_api_port"])}
+        if "web" in plan.duties:
+            plan.page = {"host": host.address, "port": int(host.wishes["lab_web_port"])}
+            plan.because("page", f"https://{host.address}:{plan.page['port']}", finding("WHY-PAGE"))
         if lab.apis:
             nearest = host if "api" in plan.duties else hosts[lab.apis[0]]
             plan.api_url = api_url(nearest)

@@ -78,7 +78,9 @@ class HostPlan:
     controller_url: str = ""
     workers_listen: str = ""
     api: dict[str, Any] = field(default_factory=dict)
+    web: dict[str, Any] = field(default_factory=dict)
     gateway: dict[str, Any] = field(default_factory=dict)
+    page: dict[str, Any] = field(default_factory=dict)  # where the gateway shows what ``web`` has
     api_url: str = ""
     endpoints: list[dict[str, str]] = field(default_factory=list)
     kept: dict[str, Any] = field(default_factory=dict)  # a host that was not asked: its last plan, as written

@@ -61,10 +61,11 @@ CHOICES: dict[str, dict[str, str]] = {
         "concurrency": "并发",
         "sandbox": "沙箱",
         "port": "端口",
+        "page": "网页",
         "duties": "职责",
     },
 }
-DUTIES: dict[str, dict[str, str]] = {"en": {}, "zh": {"controller": "控制器", "agent": "智能体"}}
+DUTIES: dict[str, dict[str, str]] = {"en": {}, "zh": {"controller": "控制器", "page": "网页", "agent": "智能体"}}
 # Options that the printed reasons leave out, because they are many and stand in plan.json: builds that nobody has a
 # checksum of, and those that would run too.
 QUIET = {"LW-TORCH-002", "LW-TORCH-006", "LW-STACK-003"}
@@ -141,7 +142,9 @@ def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
         "controller": plan.controller,
         "controller_url": plan.controller_url,
         "api": plan.api,
+        "web": plan.web,
         "gateway": plan.gateway,
+        "page": plan.page,
         "api_url": plan.api_url,
         "endpoints": plan.endpoints,
         "sandbox": plan.sandbox,
@@ -246,7 +249,7 @@ def rows_of(written: Mapping[str, Any]) -> list[tuple[str, ...]]:
                 found.append((name if first else "", *cells(card, worker, one, texts)))
                 first = False
         words = DUTIES[written["language"]]
-        ports = {"controller": one["controller"], "api": one["gateway"]}
+        ports = {"controller": one["controller"], "api": one["gateway"], "page": one.get("page")}
         duties = [f"{words.get(duty, duty)} {place['port']}" for duty, place in ports.items() if place]
         duties += [words.get("agent", "agent")] if "agent" in one["duties"] else []
         if duties:

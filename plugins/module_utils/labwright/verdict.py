@@ -22,6 +22,8 @@ NEEDS: dict[str, tuple[str, ...]] = {
     "registration": ("worker", "controller"),
     "api": ("host", "controller"),
     "gateway": ("host",),
+    "web": ("host",),
+    "page": ("gateway", "web"),
     "answer": ("gateway", "api", "registration"),
     "agent": ("answer",),
 }
@@ -34,10 +36,12 @@ ABOUT = {
     "LW-PROBE-022": "controller",
     "LW-PROBE-026": "api",
     "LW-PROBE-040": "firewall",
+    "LW-PROBE-042": "web",
 }
-OF_UNIT = {"labwright-controller": "controller", "labwright-api": "api", "labwright-gateway": "gateway"}
+OF_UNIT = {f"labwright-{name}": name for name in ("controller", "api", "web", "gateway")}
 OF_KIND = {"worker": "worker", "controller": "registration", "api": "answer", "agent": "agent", "firewall": "firewall"}
-OF_PORT = {"worker": "worker", "controller": "controller", "api": "gateway"}
+OF_KIND |= {"page": "page"}
+OF_PORT = {"worker": "worker", "controller": "controller", "api": "gateway", "page": "gateway"}
 STOLEN = "LW-PROBE-023"
 NO_WAY = "LW-PROBE-028"
 # These are of one model; of all others that many answers have, one is enough.
@@ -55,6 +59,7 @@ FOLLOWING = (
     *("LW-PROBE-010", "LW-PROBE-011", "LW-PROBE-013", "LW-PROBE-020", "LW-PROBE-021", "LW-PROBE-022", "LW-PROBE-026"),
     *("LW-PROBE-027", "LW-PROBE-028", "LW-PROBE-030", "LW-PROBE-031", "LW-PROBE-032", "LW-PROBE-033", "LW-PROBE-035"),
     "LW-PROBE-036",
+    "LW-PROBE-042",
 )
 
 

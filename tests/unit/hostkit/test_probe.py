@@ -147,7 +147,7 @@ def test_one_question(
 
 
 def test_the_table_asks_every_kind_that_speaks_http() -> None:
-    others = {"connect", "unit", "agent", "certificate", "refused"}
+    others = {"connect", "unit", "agent", "certificate", "refused", "page"}
     assert {row[0] for row in TABLE} == set(probe.KINDS) - others - {"firewall"}
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from hostkit import causes, exchange, facts, probe
-from unit.hostkit.loopback import Asked, Loopback, Reply, free_port, raw, says, serving
+from unit.hostkit.loopback import Asked, Loopback, Reply, behind, free_port, raw, says, serving
 from unit.hostkit.test_probe import SAID, program
 from unit.hostkit.tls import Authority, authority
 
@@ -395,6 +395,52 @@ def test_plain_http_at_the_door(lab: Authority, status: int, good: bool) -> None
 
 def test_a_door_behind_which_nobody_is() -> None:
     expect(ask("refused", f"https://127.0.0.1:{free_port()}"), "LW-PROBE-020")
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+PARTS = {"components": [{"type": one} for one in ("state", "chatbot", "dropdown", "textbox")]}
+
+
+def page(server: Loopback, lab: Authority, key_file: str) -> dict[str, Any]:
+    return ask("page", server.url, ca_file=lab.file, key_file=key_file, user="operator")
+
+
+def test_the_page_is_the_operator_s_and_nobody_else_s(lab: Authority, key_file: str) -> None:
+    with serving(lab.server()) as server:
+        server.answers["/"] = behind(f"operator:{KEY}", Reply(b"<html>"))
+        server.answers["/config"] = behind(f"operator:{KEY}", says(PARTS))
+        found = page(server, lab, key_file)
+        assert found["evidence"] == "refused without a login; operator gets the page", found
+        assert len(server.asked) == 4
+        assert KEY not in json.dumps(found)
+
+
+@pytest.mark.parametrize(
+    ("opens", "words"),
+    [("", "without a login"), ("Basic", "with a wrong login"), ("Bearer", "with a program's header")],
+)
+def test_a_page_that_is_open(lab: Authority, key_file: str, opens: str, words: str) -> None:
+    with serving(lab.server()) as server:
+        server.answers["/"] = lambda asked: says(
+            {}, 200 if asked.headers.get("Authorization", "").partition(" ")[0] == opens else 401
+        )
+        expect(page(server, lab, key_file), "LW-PROBE-038", f"answered 200 {words}; expected 401")
+
+
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        (Reply(b"LW-GATEWAY-012: The page behind this gateway does not answer", 502), "LW-PROBE-042"),
+        (says({"components": [{"type": "label"}]}), "LW-PROBE-042"),
+        (says({}, 401), "LW-PROBE-014"),
+        (Reply(b"<html>"), "LW-PROBE-033"),
+    ],
+)
+def test_a_page_that_is_none(lab: Authority, key_file: str, answer: Reply, cause: str) -> None:
+    with serving(lab.server()) as server:
+        server.answers["/"], server.answers["/config"] = says({}, 401), answer
+        assert page(server, lab, key_file)["cause"] == cause
 
 
 # --- agents -----------------------------------------------------------------------------------------------------------

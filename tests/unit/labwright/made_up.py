@@ -50,6 +50,7 @@ STACKS = {
         stack("chatglm2", [(TORCH, "cpu"), (TRANSFORMERS, ""), (FASTCHAT, "")], ">=2.0", "4.33.3"),
         stack("newer", [(TORCH_GPU, "cu126"), (NEWER_TRANSFORMERS, ""), (FASTCHAT, "")], ">=2.4", "4.46.3"),
         stack("frontend", [(FASTCHAT, "")]),
+        stack("web", [(FASTCHAT, "")]),
         stack("agents", [(AUTOGEN, "")]),
     )
 }

@@ -687,6 +687,15 @@ def test_the_bundle_is_made_as_the_first_host_wishes(maker: Path) -> None:
     assert told(maker)["netrc"] == ""
 
 
+def test_the_bundle_takes_the_page_where_a_host_has_it(maker: Path) -> None:
+    task_vars = variables()
+    act({"do": "bundle"}, task_vars)
+    assert "--also=web" not in told(maker)["argv"]
+    task_vars["groups"]["web"] = ["ctl10"]
+    act({"do": "bundle"}, task_vars)
+    assert "--also=web" in told(maker)["argv"]
+
+
 def test_the_bundles_maker_gets_logins_in_a_private_file_and_its_words_are_cleared_of_them(maker: Path) -> None:
     (maker / "words").write_text(f"From the kit.\nLW-BUNDLE-001: https://lab:{HUSH}@mirror.example answered 401.")
     result = act({"do": "bundle"}, variables(lab_mirror_credentials=LOGINS))
@@ -792,6 +801,7 @@ def test_each_host_gets_what_its_duties_need_and_nobody_sees_it(
         first["accepted"]["agent-ctl10"][0],
         first["accepted"]["operator"][0],
     )
+    assert set(first["people"]) == {"anna", "operator"}
     certificate = LABWRIGHT.authority.parse(first["certificate"].encode())[0]
     names = {LABWRIGHT.authority.general(name) for name in ("192.0.2.10", "ctl10")}
     assert LABWRIGHT.authority.covered(certificate) == names

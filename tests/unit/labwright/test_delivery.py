@@ -405,6 +405,27 @@ def test_what_verify_asks_on_each_host() -> None:
     ]
 
 
+def test_a_host_with_the_page_gets_its_environment_and_is_asked_for_it() -> None:
+    fleet = [host("c1", "controller api web"), host("w2", "workers")]
+    found = made("c1", fleet)
+    assert [kind(one) for one in found["whole"]] == ["frontend", "web"]
+    assert found["page_python"] == f"{found['whole'][1]['prefix']}/bin/python"
+    assert [kind(one) for one in found["environments"]["fastchat"]] == ["frontend", "web"]
+    assert found["environments"]["torch"] == []
+    asked = {check["id"]: check for check in found["checks"]}
+    assert list(asked)[:4] == [f"service.labwright-{name}" for name in ("controller", "api", "web", "gateway")]
+    assert (asked["service.labwright-web"]["host"], asked["service.labwright-web"]["port"]) == ("127.0.0.1", 20999)
+    assert asked["page.login"] == {
+        "id": "page.login",
+        "kind": "page",
+        "url": "https://192.0.2.1:7860",
+        "ca_file": "/etc/labwright/ca.crt",
+        "key_file": "/etc/labwright/keys/operator",
+        "user": "operator",
+    }
+    assert made("w2", fleet)["page_python"] == ""
+
+
 def test_aliases_are_asked_and_every_worker_is_counted() -> None:
     named = [{"name": "demo", "aliases": ["gpt-4"]}]
     fleet = [host("ctl10", "controller api"), host("w11", "workers", lab_models=named), host("w12", "workers")]

@@ -97,6 +97,16 @@ def test_everybody_may_ask_the_gateway_unless_the_site_names_its_clients() -> No
     assert not enters(requests(few)["w4"], "10.1.2.3", WORKER)
 
 
+def test_the_page_is_reached_as_the_api_is() -> None:
+    fleet = [host("c1", "controller api web", lab_api_clients=["10.1.0.0/16"]), host("w2", "workers")]
+    found = requests(fleet)["c1"]
+    assert row(found, "here", "web") == {"what": "web", "port": 20999, "users": ["labwright", "labwright-gateway"]}
+    assert row(found, "inward", "page") == {"what": "page", "port": 7860, "from": ["192.0.2.2", "10.1.0.0/16"]}
+    assert not enters(found, STRANGER, 7860)
+    open_to_all = requests([host("c1", "controller api web"), host("w2", "workers")])["c1"]
+    assert enters(open_to_all, STRANGER, 7860)
+
+
 def test_a_site_with_rules_of_its_own_gets_none_of_ours() -> None:
     own = [Host(one.name, one.groups, {**one.wishes, "lab_firewall": False}) for one in THREE]
     assert all(found == doors.absent() for found in requests(own).values())

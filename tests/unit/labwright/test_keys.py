@@ -43,6 +43,12 @@ def test_a_host_without_agents_any_more_is_not_accepted(tmp_path: Path) -> None:
     assert set(accepted(tmp_path, agents=("a2",))) == {"operator", "agent-a2"}
 
 
+def test_a_program_is_no_person(tmp_path: Path) -> None:
+    one = accepted(tmp_path, {"anna": ANNA, "agent-x": BEN}, agents=("a1", "a/b"))
+    assert set(keys.people(one, ["a1", "a/b"])) == {"anna", "agent-x", "operator"}
+    assert keys.people(one, ["a1", "a/b"])["anna"] == [ANNA]
+
+
 def test_a_hosts_name_is_one_word_and_one_file(tmp_path: Path) -> None:
     assert set(accepted(tmp_path, agents=("a/b c", "a.b"))) == {"operator", "agent-a%2Fb%20c", "agent-a.b"}
     assert (tmp_path / "keys" / "agent-a%2Fb%20c").is_file()

@@ -106,6 +106,8 @@ def test_a_host_needs_what_its_groups_need() -> None:
     assert wants(needs.of_host(narrow, catalogue()))["torch"] == ["newer.torch-cu126"]
     slow = host("w1", "workers", lab_bundle_url="", lab_device="cpu", lab_mirrors=SET)
     assert wants(needs.of_host(slow, catalogue()))["torch"] == ["chatglm2.torch-cpu"]
+    page = host("c1", "api web", lab_bundle_url="", lab_mirrors=SET)
+    assert wants(needs.of_host(page, catalogue()))["python"] == ["frontend.fastchat", "web.fastchat"]
     agent = host("a1", "agents", lab_bundle_url="")
     assert wants(needs.of_host(agent, catalogue())) == {"installers": ["conda"], "conda_forge": ["python"]}
 
@@ -144,6 +146,7 @@ def test_the_bundle_needs_all_locks_and_its_models() -> None:
     found = wants(needs.of_bundle(one, catalogue()))
     assert list(found) == ["installers", "conda_forge", "python", "torch", "hub", "debian"]
     assert {one.split(".")[0] for one in found["python"]} == {"chatglm2", "newer", "frontend", "agents"}
+    assert "web.fastchat" in wants(needs.of_bundle(one, catalogue(), ["web"]))["python"]
     assert found["hub"] == ["hub"]
 
 

@@ -64,6 +64,35 @@ def test_a_model_that_waits_for_the_one_before_it_says_so() -> None:
     assert (reason.because.id, [no.why.id for no in reason.rejected]) == ("WHY-ORDER", ["LW-FIT-008"])
 
 
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_listens_on_its_host_alone_and_the_gateway_shows_it() -> None:
+    made = lab([host("c1", "controller api web"), host("w2", "workers")])
+    assert made.met
+    found = made.hosts["c1"]
+    assert (found.api["port"], found.web) == (21000, {"host": "127.0.0.1", "port": 20999})
+    assert found.page == {"host": "192.0.2.1", "port": 7860}
+    (why,) = [row for row in found.explain if row.choice == "page"]
+    assert (why.value, why.because.id) == ("https://192.0.2.1:7860", "WHY-PAGE")
+    assert made.hosts["w2"].web == made.hosts["w2"].page == {}
+
+
+def test_without_the_group_nothing_is_different() -> None:
+    assert all((one.web, one.page) == ({}, {}) for one in lab(THREE).hosts.values())
+
+
+def test_a_page_needs_the_gateway_of_an_api() -> None:
+    found = lab([host("c1", "controller api"), host("w2", "workers web")])
+    assert ids(found.hosts["w2"].problems) == ["LW-PLAN-036"]
+
+
+def test_a_port_of_the_page_that_somebody_has_is_told() -> None:
+    taken = [{"address": "0.0.0.0", "port": 7860, "unit": "other.service"}]  # noqa: S104
+    found = lab([host("c1", "controller api web")], machines={"c1": machine(listening=taken)})
+    assert ids(found.hosts["c1"].problems) == ["LW-PLAN-009"]
+
+
 # --- what each host gets ---------------------------------------------------------------------------------------------
 
 
@@ -1114,6 +1143,7 @@ def test_labs_that_cannot_be(fleet: list[Host], expected: str) -> None:
     [
         ({"lab_models": ["guess"]}, "LW-PLAN-003"),
         ({"lab_api_port": 21001}, "LW-PLAN-008"),
+        ({"lab_web_port": 9527}, "LW-PLAN-008"),
         ({"lab_level": "forced"}, "LW-PLAN-018"),
         ({"lab_waivers": [{"rule": "LW-TORCH-004", "reason": "tried by hand"}]}, "LW-PLAN-018"),
         ({"lab_models": [{"name": "demo", "quantization": "int8"}]}, "LW-PLAN-021"),
@@ -1127,7 +1157,7 @@ def test_labs_that_cannot_be(fleet: list[Host], expected: str) -> None:
     ],
 )
 def test_wishes_that_cannot_be(wishes: dict[str, Any], expected: str) -> None:
-    fleet = [host("w1", "controller api workers", **wishes)]
+    fleet = [host("w1", "controller api web workers", **wishes)]
     assert checked(fleet) == ([], {"w1": [expected]})
     made = lab(fleet)
     assert expected in ids(made.hosts["w1"].problems)

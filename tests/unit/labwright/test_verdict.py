@@ -73,6 +73,23 @@ def test_the_file_can_be_read_by_programs_and_by_people() -> None:
     assert text.endswith("}\n")
 
 
+def test_a_page_that_is_down_explains_why_nobody_gets_it() -> None:
+    root, why = explained(
+        ctl=[
+            ("service.labwright-web", "LW-PROBE-031"),
+            ("page.login", "LW-PROBE-042"),
+            ("gateway.closed", "LW-PROBE-038"),
+        ]
+    )
+    assert root == "ctl service.labwright-web"
+    assert why == {"ctl service.labwright-web": "", "ctl page.login": root, "ctl gateway.closed": ""}
+
+
+def test_a_gateway_that_is_down_explains_the_page() -> None:
+    root, why = explained(ctl=[("service.labwright-gateway", "LW-PROBE-030"), ("page.login", "LW-PROBE-020")])
+    assert (root, why["ctl page.login"]) == ("ctl service.labwright-gateway", root)
+
+
 # --- causes and what comes of them -----------------------------------------------------------------------------------
 
 

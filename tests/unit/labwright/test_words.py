@@ -109,14 +109,14 @@ def test_everything_that_is_found_brings_the_values_of_its_sentence() -> None:
 
 
 def test_a_finding_says_its_message_and_its_fix() -> None:
-    one = finding("LW-PLAN-008", port=8000)
+    one = finding("LW-PLAN-008", port=8000, first="lab_api_port", second="lab_web_port")
     assert one.say() == {
         "id": "LW-PLAN-008",
-        "message": "Port 8000 is planned for both the controller and the API.",
-        "fix": "Set another lab_controller_port or lab_api_port on this host.",
+        "message": "Port 8000 stands in both lab_api_port and lab_web_port.",
+        "fix": "Set another one of them on this host.",
     }
     assert one.sentence() == f"{one.say()['message']} {one.say()['fix']}"
-    assert one.say("zh")["message"] == "端口 8000 同时分给了控制器和 API。"
+    assert one.say("zh")["message"] == "lab_api_port 和 lab_web_port 都是端口 8000。"
 
 
 def test_a_reason_has_no_fix() -> None:

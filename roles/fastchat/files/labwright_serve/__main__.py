@@ -1,4 +1,4 @@
-"""The door: `python -m labwright_serve controller|worker|bridge|api FASTCHAT-OPTIONS…`."""
+"""The door: `python -m labwright_serve controller|worker|bridge|api|page FASTCHAT-OPTIONS…`."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-from labwright_serve import api, bridge, controller, listening, worker
+from labwright_serve import api, bridge, controller, listening, page, worker
 
-PROGRAMS = {"controller": controller.run, "worker": worker.run, "bridge": bridge.run, "api": api.run}
+PROGRAMS = {
+    "controller": controller.run,
+    "worker": worker.run,
+    "bridge": bridge.run,
+    "api": api.run,
+    "page": page.run,
+}
 
 
 def main(argv: Sequence[str]) -> None:

@@ -9,9 +9,11 @@ import glob
 import http.client
 import ipaddress
 import logging
+import math
 import os
 import pwd
 import socket
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +114,14 @@ def replace(app: Any, path: str, answer: Callable[[Any], Any]) -> None:
     app.add_route(path, answer, methods=["POST"])
 
 
-def serve(door: Door, app: Any, ready: Callable[[], object] = lambda: watchdog.notify("READY=1")) -> None:
-    """Serve until SIGTERM, then finish the requests in flight and end; `ready` is called on the event loop."""
+def serve(
+    door: Door,
+    app: Any,
+    ready: Callable[[], object] = lambda: watchdog.notify("READY=1"),
+    patience_s: float = math.inf,
+) -> None:
+    """Serve until SIGTERM, then finish the requests in flight, for so many seconds at most, and end; `ready` is called
+    on the event loop."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -124,7 +132,8 @@ def serve(door: Door, app: Any, ready: Callable[[], object] = lambda: watchdog.n
 
         async def _wait_tasks_to_complete(self) -> None:
             # uvicorn and Python also wait for threads that nobody does: a generation whose client has gone.
-            while self.server_state.connections:
+            over = time.monotonic() + patience_s
+            while self.server_state.connections and time.monotonic() < over:
                 await asyncio.sleep(0.1)
             logging.shutdown()
             os._exit(0)
