@@ -11,7 +11,7 @@ CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
 
-.PHONY: help ready demo demo-down test lint unit hosts roles contract e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit hosts roles contract windows e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,8 +64,8 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 	@touch $@
 
 # Two suites at a time, each with hosts of its own; the longest first. One pytest, so there is one summary.
-hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract
-	PYTHONPATH=tests $(BIN)/pytest -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract
+hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract, the Windows target
+	PYTHONPATH=tests $(BIN)/pytest -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract tests/windows_target
 
 roles: develop ## Roles under Molecule, on Debian 12 and 13
 	$(BIN)/pytest tests/roles
@@ -78,6 +78,9 @@ $(CACHE)/nginx/.ready:
 	@mkdir -p $(@D)
 	cd $(@D) && { apt-get download -q nginx || { apt-get update -q && apt-get download -q nginx; }; } && dpkg-deb -x nginx_*.deb .
 	@touch $@
+
+windows: develop ## Windows: real Ansible, WinRM and nssm.exe on Wine, with stand-ins for PowerShell's modules and for Python
+	$(BIN)/pytest tests/windows_target tests/windows
 
 e2e: develop ## The demo from end to end, with faults
 	$(BIN)/pytest tests/e2e
@@ -103,5 +106,5 @@ trial: develop ## Install a stack's locks afresh, serve tiny models with them, w
 	$(BIN)/python env/trial.py $(STACK) --tag $(TAG)
 
 clean: ## Take away everything that make and the demo put on this machine
-	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/lab.py clean; fi
+	@if [ -x $(BIN)/python ]; then $(BIN)/python tests/lab/windows/target.py clean; $(BIN)/python tests/lab/lab.py clean; fi
 	rm -rf $(VENV) $(CACHE)

@@ -12,9 +12,10 @@ import fcntl
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -23,19 +24,25 @@ ROOT = ENV.parent
 sys.path.insert(0, str(ROOT / "plugins/module_utils"))
 
 from hostkit import login  # noqa: E402
-from kit import conda_kit, fetch, forge, locks, manifest, models, tools, wheels  # noqa: E402
+from kit import conda_kit, fetch, forge, locks, manifest, models, tools, wheels, windows  # noqa: E402
 from kit.conda_kit import CondaPart  # noqa: E402
-from kit.files import digests_of  # noqa: E402
+from kit.files import digests_of, write_whole  # noqa: E402
 from kit.problem import Problem  # noqa: E402
 
 SERIES = "3.11"
 
 
 def default_locks(
-    env: Path, tags: Sequence[str], stacks: Sequence[str] = (), engines: Sequence[str] = (), also: Sequence[str] = ()
+    env: Path,
+    tags: Sequence[str],
+    stacks: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    also: Sequence[str] = (),
+    platform: str = tools.LINUX,
 ) -> list[Path]:
-    """The Python locks for Linux hosts: of the stacks named, or of all but the optional ones (but those in `also`), and
-    of the agents. Stacks of other engines than FastChat's own worker are taken where the engine is among `engines`.
+    """The Python locks for a platform's hosts: of the stacks named, or of all but the optional ones (but those in
+    `also`), and of the agents. Stacks of other engines than FastChat's own worker are taken where the engine is among
+    `engines` and runs there.
 
     Of the layers that are locked for several torch builds, those of `tags` are taken; a stack without any of them has
     nothing to serve with here, and is left out.
@@ -60,15 +67,17 @@ def default_locks(
         unasked = stack.get("optional") or (engine and engine not in engines)
         if folder.name not in also and (folder.name not in stacks if stacks else unasked):
             continue
-        builds = {f"torch-{tag}-linux-64.txt": tag for tag in stack.get("builds", {})}
-        there = sorted(folder.glob("*-linux-64.txt"))
+        if platform not in stack.get("platforms", [tools.LINUX]):
+            continue
+        builds = {f"torch-{tag}-{platform}.txt": tag for tag in stack.get("builds", {})}
+        there = sorted(folder.glob(f"*-{platform}.txt"))
         wanted = {builds[path.name] for path in there if path.name in builds} & set(tags)
         seen |= wanted
         built |= bool(builds)
         if engine in engines and not wanted:
             has = ", ".join(builds[path.name] for path in there if path.name in builds)
             raise Problem(
-                f"LW-BUNDLE-026: the engine {engine} is locked for {has} on Linux, and the bundle is made for "
+                f"LW-BUNDLE-026: the engine {engine} is locked for {has} on {platform}, and the bundle is made for "
                 f"{', '.join(tags)}. Add one of those to lab_bundle_tags (--tag)."
             )
         if wanted or not builds:
@@ -76,7 +85,7 @@ def default_locks(
     lacking = [tag for tag in tags if tag not in seen]
     if built and lacking:
         raise Problem(
-            f"LW-BUNDLE-025: none of the stacks taken has a lock for the torch build {', '.join(lacking)} on Linux; "
+            f"LW-BUNDLE-025: no stack that is taken has a lock for the torch build {', '.join(lacking)} on {platform}; "
             "docs/reference/locks.md lists what there is. Mend lab_bundle_tags (--tag)."
         )
     return found
@@ -138,24 +147,53 @@ def make(options: argparse.Namespace) -> int:
 def made(options: argparse.Namespace, cache: Path) -> dict[str, object]:
     """Bring the bundle up to date; return what it is now and whether that changed it."""
     out: Path = options.out
-    lock_files = [path.resolve() for path in options.lock] or default_locks(
-        ENV, options.tag or ["cpu"], options.stack, options.engine, options.also
-    )
+    platforms = [tools.LINUX, *([tools.WINDOWS] if tools.WINDOWS in options.platform or options.windows else [])]
     part = conda_part(options, cache)
-    sources = dict(part.files) | {f"recipes/{_recipe_name(path)}": path for path in lock_files}
+    conda: dict[str, Any] = {"installer": part.installer, "environment": part.environment, "series": SERIES}
+    sources = dict(part.files)
+    other = None
+    if tools.WINDOWS in platforms:
+        mirrors = forge.Mirrors(options.mirror_conda_forge, options.mirror_miniforge)
+        other = windows.part(ENV, options.windows, options.installer, mirrors, cache)
+        sources = together(sources, other.files, cache)
+        conda["windows"] = {"installers": other.installers, "environment": other.environment}
+    found: dict[str, tuple[Path, str]] = {}
+    for platform in platforms:
+        named = [path.resolve() for path in options.lock if (tools.WINDOWS in path.name) == (platform == tools.WINDOWS)]
+        also = options.also if platform == tools.LINUX else []  # what is optional stands behind the API, so on Linux
+        wanted = (options.tag or ["cpu"], options.stack, options.engine, also, platform)
+        lock_files = named if options.lock else default_locks(ENV, *wanted)
+        sources |= {f"recipes/{_recipe_name(path)}": path for path in lock_files}
+        pins = locks.read_locks(lock_files, SERIES, platform)
+        index = options.torch_index or wheels.TORCH_INDEX
+        found |= wheels.collect(pins, out / "wheels", cache, SERIES, index, platform)
     digests = _digests(sources)
-    found = wheels.collect(
-        locks.read_locks(lock_files, SERIES), out / "wheels", cache, SERIES, options.torch_index or wheels.TORCH_INDEX
-    )
     catalogue = models.read_catalogue(ENV / "catalog/models.yml")
     hubs = {models.HUGGING_FACE: options.mirror_huggingface, models.MODELSCOPE: options.mirror_modelscope}
     found |= models.collect(catalogue, options.model, ROOT, cache, hubs)
     for name, (path, digest) in found.items():
         sources[name], digests[name] = path, digest
-    conda = {"installer": part.installer, "environment": part.environment, "series": SERIES}
+    how = f"{part.how} {other.how}" if other else part.how
     changed = manifest.sync(out, sources, digests)
-    changed = manifest.seal(out, part.source, part.how, conda, digests) or changed
-    return {"changed": changed, "folder": str(out), "source": part.source, "how": part.how, "files": len(digests) + 1}
+    changed = manifest.seal(out, part.source, how, conda, digests) or changed
+    return {"changed": changed, "folder": str(out), "source": part.source, "how": how, "files": len(digests) + 1}
+
+
+def together(linux: Mapping[str, Path], win: Mapping[str, Path], cache: Path) -> dict[str, Path]:
+    """Files of both parts. What is for both systems (channel/noarch) has one index, and one file under each name."""
+    shared = {name for name in linux.keys() & win.keys() if linux[name].read_bytes() != win[name].read_bytes()}
+    found = {**linux, **win}
+    for name in sorted(shared):
+        if not name.endswith("/repodata.json"):
+            raise Problem(
+                f"LW-BUNDLE-056: {name} is one file for Linux and another for Windows. Make both of one origin: leave "
+                "--windows out, or fill its folder with files from where Conda for Linux comes from."
+            )
+        one, other = (json.loads(part[name].read_text(encoding="utf-8")) for part in (linux, win))
+        one["packages.conda"] |= other["packages.conda"]
+        found[name] = cache / "index-both" / name
+        write_whole(found[name], (json.dumps(one, indent=1, sort_keys=True) + "\n").encode())
+    return found
 
 
 def _recipe_name(lock: Path) -> str:
@@ -194,6 +232,19 @@ def parser() -> argparse.ArgumentParser:
         "--stack", action="append", default=[], help="a stack to take; repeatable; default: all but optional ones"
     )
     one.add_argument("--also", action="append", default=[], help="an optional stack to take beside those; repeatable")
+    one.add_argument(
+        "--platform", choices=[tools.LINUX, tools.WINDOWS], action="append", default=[],
+        help="whose hosts to serve; Linux's always; repeatable",
+    )  # fmt: skip
+    one.add_argument(
+        "--windows",
+        type=Path,
+        metavar="FOLDER",
+        help="take Windows' installers and conda packages from here (windows.json)",
+    )
+    one.add_argument(
+        "--installer", choices=[windows.DOCKER], action="append", default=[], help="a further installer for Windows"
+    )
     one.add_argument("--engine", action="append", default=[], help="an engine beside FastChat's own; repeatable")
     one.add_argument(
         "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"

@@ -41,7 +41,7 @@ from hostkit.causes import Fault  # noqa: E402
 from hostkit.result import Problem  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Layer  # noqa: E402
-from labwright.delivery import PLATFORM  # noqa: E402
+from labwright.paths import LINUX as PLATFORM  # noqa: E402
 
 TRIALS = ENV / "trials.yml"
 VARIABLES = ENV.parent / "roles/fastchat/vars/main.yml"

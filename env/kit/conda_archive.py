@@ -38,6 +38,7 @@ class Recipe:
     noarch_python: bool = False
     entry_points: tuple[str, ...] = ()
     prefix_files: Mapping[str, str] = field(default_factory=dict)
+    platform: str = "linux-64"  # of a package that is not noarch
 
     @property
     def stem(self) -> str:
@@ -47,7 +48,7 @@ class Recipe:
     @property
     def subdir(self) -> str:
         """The folder of the channel; conda refuses a package that says another one inside."""
-        return "noarch" if self.noarch_python else "linux-64"
+        return "noarch" if self.noarch_python else self.platform
 
 
 def _tar(members: Mapping[str, Path | bytes]) -> bytes:
@@ -100,7 +101,7 @@ def index_of(recipe: Recipe) -> dict[str, Any]:
     }
     if recipe.noarch_python:
         return index | {"noarch": "python"}
-    return index | {"arch": "x86_64", "platform": "linux"}
+    return index | {"arch": "x86_64", "platform": recipe.platform.split("-")[0]}
 
 
 def _info_members(root: Path, names: Sequence[str], recipe: Recipe) -> dict[str, Path | bytes]:

@@ -83,21 +83,29 @@ def conda_part(
     installer: Mapping[str, Any], packages: list[dict[str, Any]], mirrors: Mirrors, cache: Path
 ) -> CondaPart:
     """Fetch everything (what the cache has is checked, not fetched) and return the Conda part of a bundle."""
-    store = cache / "conda-forge"
     name = str(installer["url"]).rsplit("/", 1)[1]
-    files = {f"installers/{name}": fetch([mirrors.apply(installer["url"])], store / name, installer["sha256"], HINT)}
-    records = {}
-    for package in packages:
-        path = f"{package['subdir']}/{package['url'].rsplit('/', 1)[1]}"
-        files[f"channel/{path}"] = fetch([mirrors.apply(package["url"])], store / path, package["sha256"], HINT)
-        records[path] = {k: package[k] for k in INDEX_KEYS if package.get(k) is not None} | {
-            "subdir": package["subdir"]
-        }
-    for subdir in ("linux-64", "noarch"):
-        target = store / subdir / "repodata.json"
-        write_whole(target, repodata(subdir, records))
-        files[f"channel/{subdir}/repodata.json"] = target
+    target = cache / "conda-forge" / name
+    files = {f"installers/{name}": fetch([mirrors.apply(installer["url"])], target, installer["sha256"], HINT)}
+    packed, environment = channel(packages, "linux-64", mirrors, cache, HINT)
     facts = {"path": f"installers/{name}", "version": str(installer["version"]), "platform": "linux-64"}
     where = f" through {mirrors.conda_forge or mirrors.miniforge}" if mirrors != Mirrors() else ""
     how = f"The Miniforge installer {installer['version']} and {len(packages)} conda-forge packages{where}."
-    return CondaPart("conda-forge", how, files, facts, [f"channel/{path}" for path in records])
+    return CondaPart("conda-forge", how, files | packed, facts, environment)
+
+
+def channel(
+    packages: list[dict[str, Any]], platform: str, mirrors: Mirrors, cache: Path, hint: str
+) -> tuple[dict[str, Path], list[str]]:
+    """Fetch a platform's packages; return the channel's files by path in the bundle, and the packages in order."""
+    store, files, records = cache / "conda-forge", {}, {}
+    for package in packages:
+        path = f"{package['subdir']}/{package['url'].rsplit('/', 1)[1]}"
+        files[f"channel/{path}"] = fetch([mirrors.apply(package["url"])], store / path, package["sha256"], hint)
+        records[path] = {k: package[k] for k in INDEX_KEYS if package.get(k) is not None} | {
+            "subdir": package["subdir"]
+        }
+    for subdir in (platform, "noarch"):
+        target = store / f"index-{platform}" / subdir / "repodata.json"
+        write_whole(target, repodata(subdir, records))
+        files[f"channel/{subdir}/repodata.json"] = target
+    return files, [f"channel/{path}" for path in records]

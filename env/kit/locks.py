@@ -13,6 +13,11 @@ from packaging.utils import canonicalize_name
 from kit.conda_wheel import target_environment
 from kit.problem import Problem
 
+# What differs from the Linux host for which the kit's own packages are made.
+MARKERS: dict[str, dict[str, str]] = {
+    "linux-64": {},
+    "win-64": {"platform_system": "Windows", "sys_platform": "win32", "os_name": "nt", "platform_machine": "AMD64"},
+}
 ENTRY = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)\s*(?:;\s*(.*?))?\s*$")
 
 
@@ -29,8 +34,8 @@ class Pin:
         return " ".join([f"{self.name}=={self.version}", *(f"--hash=sha256:{h}" for h in self.hashes)])
 
 
-def parse(text: str, where: str, series: str) -> list[Pin]:
-    """Return the pins of a lock that hold on a Linux host with this CPython; raise Problem on anything unpinned."""
+def parse(text: str, where: str, series: str, platform: str = "linux-64") -> list[Pin]:
+    """Return the pins of a lock that hold on a host with this CPython; raise Problem on anything unpinned."""
     joined = re.sub(r"\\\n", " ", text)
     pins = []
     for raw in joined.splitlines():
@@ -45,18 +50,18 @@ def parse(text: str, where: str, series: str) -> list[Pin]:
                 "Make the lock anew with `make lock`."
             )
         name, version, marker = match.groups()
-        if marker is None or Marker(marker).evaluate(target_environment(series)):
+        if marker is None or Marker(marker).evaluate(target_environment(series) | MARKERS[platform]):
             pins.append(Pin(str(canonicalize_name(name)), version, tuple(sorted(hashes))))
     return pins
 
 
-def read_locks(paths: Iterable[Path], series: str) -> list[Pin]:
+def read_locks(paths: Iterable[Path], series: str, platform: str = "linux-64") -> list[Pin]:
     """Return every pin of these locks once; different versions of one package in different locks are all kept."""
     pins: set[Pin] = set()
     for path in paths:
         if not path.is_file():
             raise Problem(f"LW-BUNDLE-021: the lock {path} is not there. Name one that is, with --lock FILE.")
-        pins |= set(parse(path.read_text(encoding="utf-8"), str(path), series))
+        pins |= set(parse(path.read_text(encoding="utf-8"), str(path), series, platform))
     return sorted(pins)
 
 

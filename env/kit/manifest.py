@@ -28,9 +28,10 @@ def sums_text(digests: Mapping[str, str]) -> str:
 
 
 def build(source: str, how: str, files: Mapping[str, Mapping[str, Any]], conda: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the manifest. `conda` has `installer` (path, version, platform), `environment` (paths) and `series`."""
-    installer = conda["installer"]
-    return {
+    """Return the manifest. `conda` has `installer` (path, version, platform), `environment` (paths) and `series`; where
+    Windows hosts are served too, `windows` with `installers` (path by name) and `environment`."""
+    installer, windows = conda["installer"], conda.get("windows")
+    found: dict[str, Any] = {
         "format": FORMAT,
         "source": source,
         "how": how,
@@ -38,6 +39,10 @@ def build(source: str, how: str, files: Mapping[str, Mapping[str, Any]], conda: 
         "installer": {**installer, "sha256": files[installer["path"]]["sha256"]},
         "conda": {"linux-64": {conda["series"]: list(conda["environment"])}},
     }
+    if windows:
+        found["conda"]["win-64"] = {conda["series"]: list(windows["environment"])}
+        found["installers"] = {"win-64": dict(windows["installers"])}
+    return found
 
 
 def read(folder: Path) -> dict[str, Any]:
@@ -83,6 +88,7 @@ def conda_faults(manifest: Mapping[str, Any]) -> list[str]:
     """Say what the manifest's own parts get wrong about each other."""
     named = [manifest["installer"]["path"]]
     named += [path for series in manifest["conda"].values() for paths in series.values() for path in paths]
+    named += [path for paths in manifest.get("installers", {}).values() for path in paths.values()]
     return [
         f"LW-BUNDLE-006: {path}: an install list names it, but the manifest's files do not; {AGAIN}."
         for path in named

@@ -14,9 +14,13 @@ from kit.files import text_digest
 from kit.problem import Problem
 
 HERE = Path(__file__).resolve().parent
+LINUX, WINDOWS = "linux-64", "win-64"
 # Newest first: pip prefers a wheel of an earlier platform. 2.28 is the C library of RHEL 8, the oldest supported.
-PLATFORMS = (*(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)), "manylinux2014_x86_64", "manylinux2010_x86_64",
-             "manylinux1_x86_64", "linux_x86_64")  # fmt: skip
+PLATFORMS = {
+    LINUX: (*(f"manylinux_2_{n}_x86_64" for n in range(28, 4, -1)), "manylinux2014_x86_64", "manylinux2010_x86_64",
+            "manylinux1_x86_64", "linux_x86_64"),
+    WINDOWS: ("win_amd64",),
+}  # fmt: skip
 
 
 def run_pip(pip: Sequence[str | Path], arguments: Iterable[str | Path]) -> subprocess.CompletedProcess[str]:
@@ -38,10 +42,10 @@ def refused(index: str) -> list[str]:
     return [f"{index}: {reason}."] if reason.startswith("401") else []
 
 
-def target_options(series: str) -> list[str]:
-    """Return pip's options that make it choose wheels for a Linux host with this CPython, whatever runs pip."""
+def target_options(series: str, platform: str = LINUX) -> list[str]:
+    """Return pip's options that make it choose wheels for a host with this CPython, whatever runs pip."""
     digits = series.replace(".", "")
-    platforms = [item for name in PLATFORMS for item in ("--platform", name)]
+    platforms = [item for name in PLATFORMS[platform] for item in ("--platform", name)]
     abis = [item for name in (f"cp{digits}", "abi3", "none") for item in ("--abi", name)]
     return ["--implementation", "cp", "--python-version", series, *abis, *platforms]
 
@@ -72,13 +76,16 @@ def venv(cache: Path, requirements: Path = HERE / "requirements.txt") -> Path:
     return python
 
 
-def pip_download(python: Path, requirements: Path, folder: Path, series: str, extra: Sequence[str] = ()) -> str:
+def pip_download(
+    python: Path, requirements: Path, folder: Path, series: str, platform: str = LINUX, extra: Sequence[str] = ()
+) -> str:
     """Download what a requirements file with hashes names; return "" or pip's error as one line."""
     folder.mkdir(parents=True, exist_ok=True)
     said = run_pip(
         [python, "-m", "pip"],
         [
-            *("download", "--require-hashes", "--no-deps", "--only-binary", ":all:", *target_options(series), *extra),
+            *("download", "--require-hashes", "--no-deps", "--only-binary", ":all:"),
+            *(*target_options(series, platform), *extra),
             *("-d", folder, "-r", requirements),
         ],
     )

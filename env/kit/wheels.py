@@ -25,7 +25,7 @@ def torch_options(pin: Pin, index: str) -> list[str]:
     return ["--index-url", f"{index.rstrip('/')}/{tag}", "--retries", "1", "--timeout", "20"]
 
 
-def fetch(pins: list[Pin], folder: Path, python: Path, series: str, torch_index: str) -> None:
+def fetch(pins: list[Pin], folder: Path, python: Path, series: str, torch_index: str, platform: str) -> None:
     """Download pins, those with a local version (+cpu, +cu118) one by one, since they may need another index."""
     for part in rounds(pins):
         usual, local = [p for p in part if "+" not in p.version], [p for p in part if "+" in p.version]
@@ -35,11 +35,11 @@ def fetch(pins: list[Pin], folder: Path, python: Path, series: str, torch_index:
             with tempfile.TemporaryDirectory() as temporary:
                 requirements = Path(temporary) / "requirements.txt"
                 requirements.write_text("".join(pin.line() + "\n" for pin in group))
-                error = tools.pip_download(python, requirements, folder, series)
+                error = tools.pip_download(python, requirements, folder, series, platform)
                 tried = "the machine's index"
                 if error and group is not usual:
                     other = tools.pip_download(
-                        python, requirements, folder, series, torch_options(group[0], torch_index)
+                        python, requirements, folder, series, platform, torch_options(group[0], torch_index)
                     )
                     error, tried = (
                         (f"{error} Then {other}", f"the machine's index and {torch_index}") if other else ("", "")
@@ -57,8 +57,10 @@ def by_sum(folder: Path) -> dict[str, Path]:
     return {digest: path for path, digest in digests_of(sorted(folder.glob("*.whl"))).items()}
 
 
-def collect(pins: list[Pin], present: Path, cache: Path, series: str, torch_index: str) -> dict[str, tuple[Path, str]]:
-    """Return bundle path → (file, sha256) of each pin's wheel.
+def collect(
+    pins: list[Pin], present: Path, cache: Path, series: str, torch_index: str, platform: str = tools.LINUX
+) -> dict[str, tuple[Path, str]]:
+    """Return bundle path → (file, sha256) of each pin's wheel for a platform.
 
     What lies in `present` (the bundle's own folder) is taken first, then the cache; only the rest is fetched.
     """
@@ -67,7 +69,7 @@ def collect(pins: list[Pin], present: Path, cache: Path, series: str, torch_inde
     if len(matched(pins, known)) < len(pins):
         known = by_sum(store) | known
     if missing := [pin for pin in pins if pin not in matched(pins, known)]:
-        fetch(missing, store, tools.venv(cache), series, torch_index)
+        fetch(missing, store, tools.venv(cache), series, torch_index, platform)
         known = by_sum(store) | known
     found = matched(pins, known)
     if lost := [pin for pin in pins if pin not in found]:

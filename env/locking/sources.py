@@ -129,13 +129,15 @@ def control_sources(env: Path) -> list[Source]:
     """The control node's locks; `develop` may not contradict the first."""
     folder = env / "control"
     first = "requirements.txt"
+    not_windows = (Waiver("pyspnego", "sspilib", "sspilib; python_version < '3'", "For Windows only."),)
     return [
-        Source("requirements", folder, ("requirements.in",), (Layer("control", lock=first),)),
+        Source("requirements", folder, ("requirements.in",), (Layer("control", lock=first),), waivers=not_windows),
         Source(
             "develop",
             folder,
             ("requirements.in", "develop.in"),
             (Layer("develop", lock="develop.txt"),),
+            waivers=not_windows,
             constraints=(first,),
         ),
         Source(

@@ -9,6 +9,9 @@ The program travels with each request (a zip of some 20 kB on standard input), s
 version can be stale, and a request with a secret in it never stands in a command line or in the host's log. It is no
 module of Ansible's that carries it: a module repeats its arguments in its answer, and with ``-vvv`` Ansible prints
 that, whatever no_log says.
+On Windows there is no Python before Conda's: ``hostkit_python`` says where that is, and ansible.windows.win_command
+starts it with the same words on its standard input. Of that module's answer only what the program wrote is used: all
+else of it, the request among it, is dropped.
 Check mode and diff are answered by the program itself. Logins of mirrors (``lab_mirror_credentials``) are put beside a
 request that fetches at the last moment, so they are in no task's arguments; what comes back is cleared of them.
 """
@@ -30,11 +33,12 @@ from ansible.plugins.action import ActionBase
 SOURCE = Path(__file__).resolve().parents[1] / "module_utils" / "hostkit"
 START = "import sys; from hostkit.__main__ import main; sys.exit(main(sys.argv[1:]))\n"
 # Reads the program from the first line of standard input, keeps it where only this user can, leaves nothing behind.
+# As bytes: Windows may put a byte order mark before them, which base64 skips.
 BOOT = (
     "import atexit, base64, os, shutil, sys, tempfile; "
     "folder = tempfile.mkdtemp(prefix='hostkit-'); atexit.register(shutil.rmtree, folder, True); "
     "archive = os.path.join(folder, 'hostkit.pyz'); "
-    "open(archive, 'wb').write(base64.b64decode(sys.stdin.readline())); "
+    "open(archive, 'wb').write(base64.b64decode(sys.stdin.buffer.readline())); "
     "sys.dont_write_bytecode = True; sys.path.insert(0, archive); "
     "from hostkit.__main__ import main; sys.exit(main([]))"
 )
@@ -78,10 +82,35 @@ class ActionModule(ActionBase):
         if any(f"//{host}" in text for host in logins):  # a host that fetches from none of them gets none
             request["logins"] = logins
         stdin = base64.b64encode(archive()).decode("ascii") + "\n" + json.dumps(request)
+        secrets = [login["password"] for login in logins.values()]
+        if getattr(self._connection._shell, "_IS_WINDOWS", False):
+            return self.on_windows(request, arguments.get("python"), stdin, variables, secrets)
         python = arguments.get("python") or variables["ansible_facts"].get("discovered_interpreter_python")
         python = python or variables.get("ansible_python_interpreter") or "python3"
         answer = self._low_level_execute_command(shlex.join([python, "-c", BOOT]), in_data=stdin.encode())
-        return result_of(answer, [login["password"] for login in logins.values()])
+        return result_of(answer, secrets)
+
+    def on_windows(
+        self, request: dict[str, Any], python: str | None, stdin: str, variables: dict[str, Any], secrets: list[str]
+    ) -> dict[str, Any]:
+        """The same where PowerShell is what answers."""
+        python = python or self._templar.template(variables.get("hostkit_python"))
+        if not python:
+            words = (
+                "hostkit_python is not set, and this host answers as Windows; expected the path of Conda's python.exe"
+            )
+            fix = "Put the host into the group windows (inventories/lab/group_vars/windows.yml sets it)."
+            return {"failed": True, "msg": f"LW-HOSTKIT-008: {words}. {fix}"}
+        task, check = self._task, self._task.check_mode
+        task.check_mode = False  # win_command would do nothing; the request says whether anything is to be changed
+        try:
+            argv = {"argv": [python, "-c", BOOT], "stdin": stdin}
+            answer = self._execute_module("ansible.windows.win_command", argv, task_vars=variables, wrap_async=False)
+        finally:
+            task.check_mode = check
+        if answer.get("failed") and "stdout" not in answer:
+            return no_python(request, f"{python} does not start: {hidden(str(answer.get('msg')), secrets)}")
+        return result_of(answer, secrets)
 
     def logins(self, variables: dict[str, Any]) -> dict[str, dict[str, str]]:
         """The logins of mirrors, as plain text."""
@@ -93,15 +122,32 @@ class ActionModule(ActionBase):
         return {str(host): {key: str(row[key]) for key in ("user", "password")} for host, row in found.items()}
 
 
+def no_python(request: dict[str, Any], words: str) -> dict[str, Any]:
+    """What a request comes to on a Windows host where Python is not there yet, or not any more."""
+    inner = request["request"]
+    if request["verb"] == "sweep" or (isinstance(inner, dict) and inner.get("state") == "absent"):
+        warning = f"LW-HOSTKIT-010: {words}. Nothing of it was looked at or removed."
+        return {"changed": False, "data": {}, "msg": words, "warnings": [warning]}
+    if request["check"]:
+        return {"changed": True, "data": {}, "msg": "not looked at: Python comes with Conda, which is not there yet"}
+    fix = "It comes with Conda: role anaconda brings it (playbooks/preflight.yml); or mend hostkit_python."
+    return {"failed": True, "msg": f"LW-HOSTKIT-010: {words}. Expected Python. {fix}"}
+
+
+def hidden(words: str, secrets: Iterable[str]) -> str:
+    """Another program's words without our secrets."""
+    for secret in secrets:
+        words = words.replace(secret, "***")
+    return words
+
+
 def result_of(answer: dict[str, Any], secrets: Iterable[str] = ()) -> dict[str, Any]:
     """A task's result out of what the host said: the program's JSON, or why there is none, without the secrets."""
     try:
         said = json.loads(str(answer.get("stdout", "")).strip().splitlines()[-1])
         failed = bool(said["failed"])
     except (ValueError, LookupError, TypeError):
-        words = str(answer.get("stderr") or answer.get("stdout") or "").strip() or "no words"
-        for secret in secrets:
-            words = words.replace(secret, "***")
+        words = hidden(str(answer.get("stderr") or answer.get("stdout") or "").strip() or "no words", secrets)
         return {"failed": True, "msg": f"LW-HOSTKIT-006: hostkit did not answer on this host: {words}"}
     if failed:
         return {"failed": True, "changed": False, "code": said["code"], "msg": said["message"]}

@@ -33,7 +33,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,6 +58,7 @@ from labwright import (
     mirrors,
     needs,
     operate,
+    paths,
     plan,
     report,
     verdict,
@@ -194,7 +195,9 @@ class ActionModule(ActionBase):
                 continue
             facts = task_vars["hostvars"][host.name].get("hardware_facts")
             if "hardware_given" in host.wishes:
-                asked[host.name] = hardware.given(host.wishes["hardware_given"], host.name, catalogue.gpus)
+                asked[host.name] = hardware.given(
+                    host.wishes["hardware_given"], host.name, catalogue.gpus, host.platform
+                )
             elif facts and not limited:
                 asked[host.name] = hardware.seen(facts, catalogue.gpus)
         silent = set(task_vars["ansible_play_hosts_all"]) - set(asked)
@@ -424,6 +427,7 @@ class ActionModule(ActionBase):
         profiles = catalog.load(ROOT / "env", None).mirrors
         argv = [sys.executable, str(MAKER), "make", "--json", *bundle_options(host, profiles)]
         argv += [f"--also={name}" for name in self.optional(task_vars)]
+        argv += windows_options(self.fleet(task_vars))
         given = task_vars["hostvars"][host.name].get("lab_mirror_credentials") or {}
         login.use({str(one): {key: str(row[key]) for key in ("user", "password")} for one, row in given.items()})
         with tempfile.TemporaryDirectory() as folder:
@@ -448,7 +452,8 @@ class ActionModule(ActionBase):
         name = task_vars["inventory_hostname"]
         catalogue = catalog.load(ROOT / "env", None)
         if name == "localhost":
-            found = needs.of_bundle(self.first(task_vars), catalogue, self.optional(task_vars))
+            windows = bool(task_vars["groups"].get(paths.GROUP))
+            found = needs.of_bundle(self.first(task_vars), catalogue, self.optional(task_vars), windows)
         else:
             found = needs.of_host(self.host(name, task_vars), catalogue)
         return {"changed": False, "request": {"mirrors": found, "timeout_s": float(self._task.args["timeout_s"])}}
@@ -584,6 +589,14 @@ def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]])
     models = [f"--model={name}" for name in host.wishes["lab_bundle_models"]]
     engines = [f"--engine={name}" for name in host.wishes["lab_bundle_engines"]]
     return [*(f"--{name}={value}" for name, value in options.items()), *tags, *engines, *models]
+
+
+def windows_options(fleet: Iterable[wishes.Host]) -> list[str]:
+    """What env/bundle.py is told where there are Windows hosts; Docker Desktop, which is large, only where wished."""
+    hosts = [host for host in fleet if host.platform == paths.WINDOWS]
+    docker = any("agents" in host.groups and host.wishes["lab_docker_desktop"] for host in hosts)
+    found = [f"--platform={paths.WINDOWS}"] if hosts else []
+    return [*found, *([f"--installer={delivery.INSTALLERS['docker_desktop'][0]}"] if docker else [])]
 
 
 def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "module_utils"))
+from labwright import windows
 
 SAFE = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
@@ -36,4 +40,4 @@ class FilterModule:
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Name → function."""
-        return {"systemd_argv": systemd_argv, "text_tree": text_tree}
+        return {"systemd_argv": systemd_argv, "text_tree": text_tree, "windows_facts": windows.facts}

@@ -25,6 +25,7 @@ from labwright import catalog, hardware, plan, report  # noqa: E402
 from labwright.catalog import Catalogue  # noqa: E402
 from labwright.wishes import Host, host_of  # noqa: E402
 
+WINDOWS = {"lab_root": "C:\\labwright", "lab_state": "C:\\labwright-state", "lab_store": "C:\\labwright-store"}
 SIZES = (1_000, 10_000)
 GPUS = 4
 # name, MiB, compute capability, driver on Linux, driver on Windows
@@ -69,9 +70,10 @@ def fleet_of(size: int, catalogue: Catalogue) -> tuple[list[Host], dict[str, Any
             "gpus": [{"name": row[0], "memory_mib": row[1], "compute_capability": row[2]} for row in kinds],
         }
         name = f"n{number:05}"
-        groups = ["workers", *(["controller", "api"] if number == 0 else [])]
+        groups = ["workers", *(["controller", "api"] if number == 0 else ["windows"] if windows else [])]
         address = f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
         wishes = {"ansible_host": address, "lab_models": lists[number % len(lists)], "hardware_given": given}
+        wishes |= WINDOWS if windows else {}
         hosts.append(host_of(name, groups, wishes))
         asked[name] = hardware.given(given, name, catalogue.gpus)
     return hosts, asked

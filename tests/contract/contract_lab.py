@@ -170,6 +170,7 @@ class Lab:
 
     def __init__(self) -> None:
         """The hosts of hosts.yml."""
+        self.inventory = HERE / "hosts.yml"
         group = yaml.safe_load((HERE / "hosts.yml").read_text(encoding="utf-8"))["all"]["children"]["demo"]
         self.name = group["vars"]["demo_name"]
         self.wish = ["--lab", self.name, "--subnet", group["vars"]["demo_subnet"]]
@@ -181,9 +182,13 @@ class Lab:
         """Run tests/lab."""
         subprocess.run([ROOT / ".venv/bin/python", ROOT / "tests/lab/lab.py", *words], check=True, capture_output=True)
 
+    def end(self) -> None:
+        """Take the hosts away."""
+        self.lab("down", "--lab", self.name)
+
     def play(self, *words: str, name: str = "play.yml", **variables: Any) -> Run:
         """Run the role on all hosts, with other variables than the play's."""
-        playbook = [f"{ROOT}/.venv/bin/ansible-playbook", "-i", f"{HERE}/hosts.yml", f"{HERE}/{name}", *words]
+        playbook = [f"{ROOT}/.venv/bin/ansible-playbook", "-i", str(self.inventory), f"{HERE}/{name}", *words]
         settings = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
         argv = [*playbook, "-e", json.dumps(variables)]
         done = subprocess.run(argv, env=settings, capture_output=True, text=True, timeout=300, check=False)

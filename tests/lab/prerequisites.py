@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,9 +50,9 @@ def present(need: Need) -> bool:
     return shutil.which(need.thing, path=PLACES) is not None
 
 
-def missing(has: Callable[[Need], bool] = present) -> list[Need]:
+def missing(has: Callable[[Need], bool] = present, needs: Sequence[Need] = NEEDS) -> list[Need]:
     """Return what is needed and not there."""
-    return [need for need in NEEDS if not has(need)]
+    return [need for need in needs if not has(need)]
 
 
 def packages(needs: list[Need]) -> list[str]:
@@ -74,13 +74,13 @@ def refuse_machine() -> None:
         )
 
 
-def check(*, install: bool) -> bool:
+def check(*, install: bool, needs: Sequence[Need] = NEEDS) -> bool:
     """See that everything is there, installing it if asked; returns whether anything was installed.
 
     Raises LW-LAB-001 and 002, 003 where something is missing, 004 where it cannot be installed from here.
     """
     refuse_machine()
-    absent = missing()
+    absent = missing(needs=needs)
     if not absent:
         return False
     words = packages(absent)
@@ -99,7 +99,7 @@ def check(*, install: bool) -> bool:
         )
     run(["apt-get", "update", "-qq"])
     run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *words], DEBIAN_FRONTEND="noninteractive")
-    still = missing()
+    still = missing(needs=needs)
     if still:
         raise LabError(
             "LW-LAB-004",

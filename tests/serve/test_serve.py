@@ -88,12 +88,13 @@ class Process:
 class Lab:
     folder: Path
     controller_url: str = ""
+    script: str = "scripted.py"
     processes: list[Process] = field(default_factory=list)
 
     def start(self, program: str, *options: str, port: int = 0, host: str = "127.0.0.1", **extra: Any) -> Process:
         port = port or free_port()
         # Of the page nothing is scripted.
-        run = [PAGE_PYTHON, "-m", "labwright_serve"] if program == "page" else [PYTHON, str(HERE / "scripted.py")]
+        run = [PAGE_PYTHON, "-m", "labwright_serve"] if program == "page" else [PYTHON, str(HERE / self.script)]
         argv = [*run, program, "--host", host, "--port", str(port), *options]
         environment = {
             "PATH": os.environ["PATH"],
@@ -139,8 +140,8 @@ class Lab:
 
 
 @pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path)
+def lab(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    lab = Lab(tmp_path, script=getattr(request, "param", "scripted.py"))
     yield lab
     for process in lab.processes:
         if process.handle.poll() is None:
@@ -746,3 +747,42 @@ def test_the_page_ends_when_told_though_somebody_has_it_open(lab: Lab) -> None:
         tab.sendall(b"GET /heartbeat/abc1 HTTP/1.1\r\nHost: x\r\n\r\n")
         assert tab.recv(12) == b"HTTP/1.1 200"
         assert page.end(signal.SIGTERM) == 0
+
+
+# --- as Windows Python would (windows.py: its lacks, not its own event loop and console) ----------------------------
+
+AS_WINDOWS = pytest.mark.parametrize("lab", ["windows.py"], indirect=True)
+
+
+@AS_WINDOWS
+def test_all_of_it_runs_without_what_unix_alone_has_and_ends_at_ctrl_c(lab: Lab) -> None:
+    controller = lab.controller()
+    worker, api = lab.worker(), lab.api()
+    status, said = chat(api, "hello")
+    assert (status, said["model"]) == (200, "m")
+    # NSSM's way to ask a program to end.
+    assert [one.end(signal.SIGINT) for one in (api, worker, controller)] == [0, 0, 0]
+
+
+@AS_WINDOWS
+def test_a_taken_port_is_a_sentence_where_nobody_says_who_has_it(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        said = lab.refused("controller", port=other.getsockname()[1])
+    assert "LW-SERVE-001" in said
+    assert "; another program has the port. Expected" in said
+
+
+@AS_WINDOWS
+def test_on_windows_nobody_else_can_have_the_port_too(lab: Lab) -> None:
+    process = lab.start("options")
+    assert process.handle.wait(20) == 0
+    assert process.log.read_text().strip() == "[0, 1]"
+
+
+@AS_WINDOWS
+def test_where_nobody_watches_a_process_that_hangs_ends_itself(lab: Lab) -> None:
+    lab.controller()
+    worker = lab.worker(LABWRIGHT_WATCHDOG_S="1.5")
+    assert ask(worker.url + "/count_token", {"prompt": "[block]"}, timeout=1)[0] == 0
+    assert worker.handle.wait(20) == 1
+    assert worker.log.read_text().strip().splitlines()[-1].startswith("LW-SERVE-007: this process has answered nothing")

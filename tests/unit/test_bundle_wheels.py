@@ -64,7 +64,7 @@ def test_only_missing_wheels_are_fetched(tmp_path: Path, monkeypatch: pytest.Mon
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{name}-1-py3-none-any.whl").write_bytes(name.encode())
 
-    def download(_python: Path, requirements: Path, folder: Path, _series: str, _extra: object = ()) -> str:
+    def download(_python: Path, requirements: Path, folder: Path, *_more: object) -> str:
         asked.append(requirements.read_text())
         (folder / "three-1-py3-none-any.whl").write_bytes(b"three")
         return ""
@@ -94,7 +94,7 @@ def test_a_tampered_wheel_is_not_taken(tmp_path: Path, monkeypatch: pytest.Monke
 def test_torch_build_is_tried_on_both_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
 
-    def download(_p: Path, _r: Path, _f: Path, _s: str, extra: list[str] | tuple[()] = ()) -> str:
+    def download(_p: Path, _r: Path, _f: Path, _s: str, _o: str, extra: list[str] | tuple[()] = ()) -> str:
         calls.append(tuple(extra[:2]))
         return "not here"
 
@@ -123,7 +123,9 @@ def env(tmp_path: Path) -> Path:
     """Stacks with locks for both platforms; ``one`` has none for a build that it names."""
     for folder, (content, *locks) in STACKS.items():
         (tmp_path / folder).mkdir(parents=True)
-        (tmp_path / folder / "stack.yml").write_text(f"name: {Path(folder).name}\n{content}")
+        (tmp_path / folder / "stack.yml").write_text(
+            f"name: {Path(folder).name}\nplatforms: [linux-64, win-64]\n{content}"
+        )
         for name in locks:
             for platform in ("linux-64", "win-64"):
                 (tmp_path / folder / f"{name}-{platform}.txt").touch()
@@ -133,6 +135,23 @@ def env(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_markers_are_those_of_the_platform() -> None:
+    text = (
+        f"colorama==0.4.6 ; sys_platform == 'win32' --hash=sha256:{C}\nuvloop==1 ; os_name == 'posix' --hash=sha256:{A}"
+    )
+    assert [pin.name for pin in parse(text, "x.txt", "3.11", "win-64")] == ["colorama"]
+    assert [pin.name for pin in parse(text, "x.txt", "3.11")] == ["uvloop"]
+
+
+def test_a_stack_is_taken_for_its_own_platforms_alone(env: Path) -> None:
+    (env / "stacks/fast/stack.yml").write_text(
+        "name: fast\nengine: fast\nbuilds: {cu126: '2.1'}\nplatforms: [linux-64]\n"
+    )
+    taken = program.default_locks(env, ["cu126"], [], ["fast"], platform="win-64")
+    assert {path.parent.name for path in taken} == {"front", "one", "agents"}
+    assert all(path.stem.endswith("-win-64") for path in taken)
+
+
 def chosen(env: Path, tags: list[str], stacks: list[str]) -> dict[str, list[str]]:
     """The locks that are taken, without their platform, by stack."""
     found: dict[str, list[str]] = {}
@@ -140,6 +159,10 @@ def chosen(env: Path, tags: list[str], stacks: list[str]) -> dict[str, list[str]
         assert path.is_file()
         assert path.stem.endswith("-linux-64")
         found.setdefault(path.parent.name, []).append(path.stem.removesuffix("-linux-64"))
+    both = program.default_locks(env, tags, stacks, platform="win-64")
+    assert [path.name.replace("win-64", "linux-64") for path in both] == [
+        path.name for path in program.default_locks(env, tags, stacks)
+    ]
     return found
 
 
@@ -188,7 +211,7 @@ def test_a_stack_that_is_not_there_is_named_with_those_that_are(env: Path) -> No
 )
 def test_a_torch_build_without_a_lock_is_named(env: Path, tags: list[str], stacks: list[str]) -> None:
     with pytest.raises(
-        Problem, match=rf"LW-BUNDLE-025: none of the stacks taken has a lock for the torch build {tags[-1]} on Linux"
+        Problem, match=rf"LW-BUNDLE-025: no stack that is taken has a lock for the torch build {tags[-1]} on linux-64"
     ):
         program.default_locks(env, tags, stacks)
 
@@ -197,7 +220,7 @@ def test_another_engines_stack_is_taken_where_the_engine_is_asked_for(env: Path)
     taken = [path.parent.name for path in program.default_locks(env, ["cpu", "cu126"], [], ["fast"])]
     assert list(dict.fromkeys(taken)) == ["fast", "front", "one", "agents"]
     with pytest.raises(
-        Problem, match=r"LW-BUNDLE-026: the engine fast is locked for cu126 on Linux, .* made for cpu\."
+        Problem, match=r"LW-BUNDLE-026: the engine fast is locked for cu126 on linux-64, .* made for cpu\."
     ):
         program.default_locks(env, ["cpu"], [], ["fast"])
     with pytest.raises(Problem, match=r"LW-BUNDLE-027: there is no engine slow in env/engines"):

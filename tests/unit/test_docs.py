@@ -45,6 +45,7 @@ def test_installers_of_the_role_are_those_of_the_catalogue() -> None:
     role = yaml.safe_load((ROOT / "roles/anaconda/vars/main.yml").read_text(encoding="utf-8"))["__anaconda_installers"]
     rows = yaml.safe_load((ROOT / "env/catalog/installers.yml").read_text(encoding="utf-8"))
     by_sum = {row["sha256"]: row for row in rows}
-    for one in role.values():
-        row = by_sum[one["sha256"]]
-        assert (row["url"], row["filename"], row["platform"]) == (one["url"], one["name"], "linux-64")
+    for system, platform in (("linux", "linux-64"), ("windows", "win-64")):
+        for one in role[system].values():
+            row = by_sum[one["sha256"]]
+            assert (row["url"], row["filename"], row["platform"]) == (one["url"], one["name"], platform)

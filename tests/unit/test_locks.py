@@ -567,7 +567,8 @@ def test_an_unknown_source_names_the_known_ones(capsys: pytest.CaptureFixture[st
 def wheel(folder: Path) -> Path:
     path = folder / "ansible-1-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
-        for name in ("ansible/posix/MANIFEST.json", "ansible/posix/plugins/x.py", "ansible/windows/MANIFEST.json"):
+        names = ["ansible/posix", "ansible/windows", "community/windows"]
+        for name in [*(f"{one}/MANIFEST.json" for one in names), "ansible/posix/plugins/x.py"]:
             archive.writestr(f"ansible_collections/{name}", "{}")
     return path
 

@@ -2,7 +2,8 @@
 
 The request is ``{"verb": …, "check": bool, "request": {…}}`` on standard input, with ``logins`` of servers beside it
 where they are needed, or the inner object alone in a file.
-The answer is one line of JSON; the exit status is 0, 1 for a problem, 2 for a request that cannot be read.
+The answer is one line of JSON; the exit status is 0, 1 for a problem, 2 for a request that cannot be read, and 99 where
+a service is given up: NSSM then does not start it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from typing import Any
 
 from hostkit import VERBS, login
 from hostkit.result import Problem
+
+STATUS = {"LW-SERVICE-003": 99}
 
 
 def answer(verb: str, request: dict[str, Any], check: bool) -> dict[str, Any]:
@@ -55,7 +58,7 @@ def main(argv: list[str]) -> int:
         if len(argv) == 2:
             verb, request, check = argv[0], json.loads(Path(argv[1]).read_text(encoding="utf-8")), False
         else:
-            whole = json.load(sys.stdin)
+            whole = json.loads(sys.stdin.buffer.read().decode("utf-8-sig"))  # whatever the code page
             verb, request, check = whole["verb"], whole["request"], bool(whole.get("check"))
             login.use(whole.get("logins", {}))
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -64,7 +67,7 @@ def main(argv: list[str]) -> int:
     result = answer(verb, request, check)
     result["message"] = login.hide(result["message"])  # a program that failed may have repeated what it was told
     print(json.dumps(result, ensure_ascii=True))
-    return 1 if result["failed"] else 0
+    return STATUS.get(result.get("code", ""), 1) if result["failed"] else 0
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hostkit import fetch, login
+from hostkit import fetch, login, place
 from hostkit.result import Problem, Result
 from hostkit.state import STAMP, Decision, State, decide, drift_of, installed, new_id, pinned
 
@@ -104,7 +104,7 @@ def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
     store = Path(request["store"])
     paths = {file["sha256"]: fetch.fetch(store, file) for layer in decision.todo for file in files_of(layer)}
     if decision.rebuild:  # only now: what runs from the old one should not end because a server is away
-        shutil.rmtree(prefix)
+        place.discard(prefix)
     state = State.read(prefix) or State(made=new_id())
     for layer in decision.todo:
         state.in_progress = str(layer["name"])
@@ -125,7 +125,7 @@ def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> 
     """The interpreter and native libraries, from an explicit list: conda solves nothing and asks no channel."""
     with tempfile.TemporaryDirectory() as folder:
         explicit = Path(folder) / "explicit.txt"
-        explicit.write_text("@EXPLICIT\n" + "".join(path.as_uri() + "\n" for path in packages), encoding="utf-8")
+        place.write(explicit, "@EXPLICIT\n" + "".join(path.as_uri() + "\n" for path in packages))
         # conda refuses a folder that is no environment; an empty `history` is what makes it one.
         history = prefix / "conda-meta" / "history"
         history.parent.mkdir(exist_ok=True)
@@ -142,7 +142,7 @@ def pip_layer(prefix: Path, layer: dict[str, Any], wheels: list[Path]) -> None:
     """Python packages: exactly those of the lock, by their hashes, from the wheels at hand or from an index."""
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / "lock.txt"
-        lock.write_text(layer["requirements"], encoding="utf-8")
+        place.write(lock, layer["requirements"])
         source: list[str] = list(layer.get("index") or [])
         if wheels:
             links = Path(folder) / "wheels"
@@ -187,9 +187,17 @@ def call(argv: list[str], code: str, **settings: str) -> None:
     """Run a command with an environment of ours and ``settings``; its own words go into the error."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
     with tempfile.TemporaryDirectory() as home:  # conda notes each environment in its user's home, which is not ours
-        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home, **settings)
+        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home)
+        if place.windows():
+            env.update(USERPROFILE=home, PYTHONUTF8="1", PATH=path_of(Path(argv[0]), env.get("PATH", "")))
         done = subprocess.run(
-            argv, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+            argv,
+            env={**env, **settings},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            check=False,
         )
     if done.returncode:
         said = [line.strip() for line in (done.stderr + done.stdout).splitlines() if line.strip()]
@@ -197,31 +205,34 @@ def call(argv: list[str], code: str, **settings: str) -> None:
         raise Problem(code, f"`{' '.join(argv[:4])} …` ended with {done.returncode}: {' | '.join(telling[:4])}")
 
 
+def path_of(program: Path, others: str) -> str:
+    """PATH for a program of a Conda prefix on Windows, where no shell was activated: it finds its DLLs by it."""
+    prefix = program.parent.parent if program.parent.name.lower() == "scripts" else program.parent
+    return os.pathsep.join([str(prefix), str(prefix / "Library" / "bin"), str(prefix / "Scripts"), others])
+
+
 def points_at(link: Path, prefix: Path) -> bool:
     """True where ``link`` leads to ``prefix``."""
-    return link.is_symlink() and link.readlink() == prefix
+    return place.leads_to(link) == prefix
 
 
 def point(link: Path, prefix: Path) -> None:
-    """Turn the link in one step, so that it always leads somewhere."""
-    if link.exists() and not link.is_symlink():
+    """Turn the link."""
+    if link.exists() and not place.is_link(link):
         raise Problem("LW-ENV-003", f"{link} is in the way: expected a link to an environment. Move it elsewhere.")
-    part = link.with_name(link.name + ".part")
-    part.unlink(missing_ok=True)
-    part.symlink_to(prefix)
-    part.replace(link)
+    place.link(link, prefix)
 
 
 def remove(root: Path, check: bool) -> Result:
     """Take away every environment below ``root`` that carries our stamp, and the links to them."""
     entries = sorted(root.iterdir()) if root.is_dir() else []
-    ours = [path for path in entries if not path.is_symlink() and (path / STAMP).is_file()]
-    links = [path for path in entries if path.is_symlink() and path.readlink() in ours]
+    ours = [path for path in entries if not place.is_link(path) and (path / STAMP).is_file()]
+    links = [path for path in entries if place.leads_to(path) in ours]
     if not check:
-        for link in links:
-            link.unlink()
         for prefix in ours:
-            shutil.rmtree(prefix)
+            place.discard(prefix)
+        for link in links:
+            place.unlink(link)
         if root.is_dir() and not any(root.iterdir()):
             root.rmdir()
     gone = [*ours, *links]

@@ -2,20 +2,24 @@
 
 A file goes to a store on the host, under its own sha256, first as ``*.part``; it gets its real name only after its
 sum was compared with the plan's. So a name in the store can be trusted, and an interrupted download goes on where it
-stopped.
+stopped. A file with ``member`` is one file of the zip archive (a wheel is one) at its address; name and sum are the
+member's.
 """
 
 from __future__ import annotations
 
 import hashlib
 import http.client
+import shutil
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+import zipfile
 from pathlib import Path
 from typing import Any
 
-from hostkit import login
+from hostkit import login, place
 from hostkit.result import Problem
 
 CHUNK = 1 << 20
@@ -34,7 +38,7 @@ def sha256_of(path: Path) -> str:
 
 def name_of(file: dict[str, Any]) -> str:
     """The file's own name: given, or the last part of its address."""
-    return str(file.get("name") or urllib.request.url2pathname(file["url"].rsplit("/", 1)[1]))
+    return str(file.get("name") or urllib.parse.unquote(file["url"].rsplit("/", 1)[1]))
 
 
 def stored(store: Path, file: dict[str, Any]) -> Path:
@@ -43,7 +47,7 @@ def stored(store: Path, file: dict[str, Any]) -> Path:
 
 
 def fetch(store: Path, file: dict[str, Any]) -> Path:
-    """Bring ``file`` (url, sha256, size where known, ``more`` addresses of the same) into the store; its path."""
+    """Bring ``file`` (url, sha256; at will size, member, ``more`` addresses of the same) into the store; its path."""
     target = stored(store, file)
     if target.is_file() and sha256_of(target) == file["sha256"]:
         return target
@@ -51,13 +55,13 @@ def fetch(store: Path, file: dict[str, Any]) -> Path:
     causes = []
     for url in (file["url"], *file.get("more", ())):
         try:
-            return bring(url, target, str(file["sha256"]))
+            return bring(url, target, str(file["sha256"]), str(file.get("member") or ""))
         except Problem as problem:
             causes.append(problem)
     raise Problem(causes[0].code, " Then: ".join(cause.message for cause in causes)) from causes[0]
 
 
-def bring(url: str, target: Path, sha256: str) -> Path:
+def bring(url: str, target: Path, sha256: str, member: str = "") -> Path:
     """The file at one address under its real name, if it is the one with this sum."""
     part = target.with_name(target.name + ".part")
     resumed = part.exists()
@@ -77,19 +81,31 @@ def bring(url: str, target: Path, sha256: str) -> Path:
                     f"{url}: {error}. Can this host reach the server? Set lab_bundle_url or lab_mirrors.",
                 ) from error
         time.sleep(2 ** (attempt - 1))
-    found = sha256_of(part)
+    found = (taken_out(part, member) if member else "") or sha256_of(part)
     if found != sha256:
         part.unlink()
         if resumed:  # the piece that was there may have been bad, as after a loss of power
-            return bring(url, target, sha256)
+            return bring(url, target, sha256, member)
         raise Problem(
             "LW-FETCH-003",
             f"{target.name} is not the file that was planned: sha256 {found}, expected {sha256} "
             f"(from {url}). Nothing of it was kept. Make the bundle again with "
             f"`ansible-playbook playbooks/bundle.yml`, or mend the mirror.",
         )
-    part.replace(target)
+    place.put(part, target)
     return target
+
+
+def taken_out(part: Path, member: str) -> str:
+    """Put the member of an archive in the archive's place; what is wrong, "" where nothing is."""
+    inner = part.with_name(part.name + ".member")
+    try:
+        with zipfile.ZipFile(part) as pack, pack.open(member) as source, inner.open("wb") as out:
+            shutil.copyfileobj(source, out, CHUNK)
+    except (zipfile.BadZipFile, KeyError):
+        return f"unknown, for there is no {member} in it"
+    place.put(inner, part)
+    return ""
 
 
 def wants_login(url: str) -> str:

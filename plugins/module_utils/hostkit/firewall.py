@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import ipaddress
 import os
-import pwd
 import shutil
 import socket
 import subprocess
@@ -109,6 +108,8 @@ def users_of(request: dict[str, Any]) -> set[str]:
 
 def uid(name: str) -> Union[int, None]:
     """A user's number; None where there is no such user."""
+    import pwd  # here: Windows has no such module, and probes there import this one
+
     try:
         return pwd.getpwnam(name).pw_uid
     except KeyError:

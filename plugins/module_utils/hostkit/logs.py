@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
-from hostkit import journal
+from hostkit import journal, place, seen
 from hostkit.mask import mask
 from hostkit.result import Problem, Result
 
@@ -23,12 +24,10 @@ EACH = 48 << 10  # characters of one entry
 
 def run(request: dict[str, Any], _check: bool) -> Result:
     """Read back from the newest, until one of the bounds."""
-    bounds = [f"--since={request['since']}"] if request["since"] else []
-    understood(bounds)
     most, lines = int(request["bytes"]), int(request["lines"])
     found: list[journal.Entry] = []
     size, cut = 0, ""
-    for one in journal.entries(*(f"--unit={unit}" for unit in UNITS), *bounds, "--reverse"):
+    for one in seen.every_entry(request["since"]) if place.windows() else of_journal(request["since"]):
         size += min(len(one.text), EACH) + 30
         if len(found) >= lines or size > most:
             said = f"{lines} lines" if len(found) >= lines else f"{most >> 10} KiB"
@@ -41,6 +40,13 @@ def run(request: dict[str, Any], _check: bool) -> Result:
         by_name.setdefault(CODE.sub("labwright-agent", one.unit), []).append(one)
     units = {name: of_unit(some) for name, some in sorted(by_name.items())}
     return Result(message=f"{len(found)} entries of {len(units)} services", data={"units": units, "cut": cut})
+
+
+def of_journal(since: str) -> Iterator[journal.Entry]:
+    """The entries of the lab's units, the newest first."""
+    bounds = [f"--since={since}"] if since else []
+    understood(bounds)
+    yield from journal.entries(*(f"--unit={unit}" for unit in UNITS), *bounds, "--reverse")
 
 
 def understood(bounds: list[str]) -> None:

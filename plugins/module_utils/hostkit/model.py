@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hostkit import fetch
+from hostkit import fetch, place
 from hostkit.result import Result
 
 STAMP = ".labwright.json"
@@ -25,7 +25,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
         if not folder.exists():
             return Result()
         if not check:
-            shutil.rmtree(folder)
+            place.discard(folder)
         return Result(changed=True, message=f"removed {folder}", before=f"{folder}\n")
     lacking = missing(request)
     if not lacking:
@@ -39,7 +39,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
         store = Path(request["store"])
         taken = [(file, fetch.fetch(store, file)) for file in lacking]
         for file, source in taken:
-            place(source, folder / file["path"])
+            put(source, folder / file["path"])
         remember(folder, request["files"])
         fetch.discard(store, lacking)
     return result
@@ -77,16 +77,16 @@ def stamps(folder: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def place(source: Path, target: Path) -> None:
+def put(source: Path, target: Path) -> None:
     """Copy a verified file under its real name in one step, readable by the services."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
     shutil.copyfile(source, part)
     part.chmod(0o644)
-    part.replace(target)
+    place.put(part, target)
 
 
 def remember(folder: Path, files: list[dict[str, Any]]) -> None:
     """Write the stamp; files of the folder that are in no plan stay where they are."""
     found = {file["path"]: fingerprint(folder / file["path"], file["sha256"]) for file in files}
-    (folder / STAMP).write_text(json.dumps(found, sort_keys=True) + "\n", encoding="utf-8")
+    place.write(folder / STAMP, json.dumps(found, sort_keys=True) + "\n")

@@ -6,6 +6,10 @@ service is stopped and when it has failed for good; the unit's ExecStopPost empt
 
 systemd 252, Debian 12's, has no RestartSteps=, so the growing delay is slept here: 2 s, 4 s, … 60 s. When there were
 too many starts, this ends at once each time, and the unit's start limit makes of that a unit that is `failed`.
+
+On Windows NSSM runs it before each start of the program. It waits by itself, and would end this after 20 s; the exit
+status 99 makes it give the start up. A person's start, and a boot's, is NSSM's first: its starts are forgotten. Logs
+that were put aside are bounded here too (``logs``, ``log_max``).
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from hostkit import nssm, place
 from hostkit.result import Problem, Result
 
 WINDOW_S = 3600.0
@@ -26,11 +31,17 @@ def run(request: dict[str, Any], _check: bool) -> Result:
     """Count this start, and wait before it as long as the earlier ones ask for."""
     path = Path(os.environ["RUNTIME_DIRECTORY"], "starts")
     now = time.monotonic()
+    if place.windows():
+        nssm.prune(Path(request["logs"]), request["log_max"])
+        if os.environ.get("NSSM_START_COUNT") == "0":
+            path.unlink(missing_ok=True)
     recent = [one for one in starts(path) if now - WINDOW_S < one <= now]
     if len(recent) >= request["most"]:
         words = f"started {len(recent)} times by itself within an hour, and ended each time"
         raise Problem("LW-SERVICE-003", f"{words}; it is given up. Why it ends stands above, in its own words.")
     path.write_text("\n".join(str(one) for one in [*recent, now]), encoding="ascii")
+    if place.windows():
+        return Result(message=f"start {len(recent) + 1} within an hour")
     wait = delay(len(recent))
     time.sleep(wait)
     return Result(message=f"start {len(recent) + 1} within an hour, {wait:.0f} s later than systemd would")

@@ -25,7 +25,8 @@ import time
 from pathlib import Path
 from typing import Any, Callable
 
-from hostkit import causes, exchange, facts, firewall
+from hostkit import causes, exchange, facts, firewall, seen
+from hostkit import place as files
 from hostkit.causes import Fault
 from hostkit.mask import mask
 from hostkit.result import Problem, Result
@@ -173,6 +174,8 @@ def connect(check: dict[str, Any]) -> str:
 
 def unit(check: dict[str, Any]) -> str:
     """A systemd unit is active, with the number of times systemd had to restart it; else why, in its own words."""
+    if files.windows():
+        return seen.unit(check["unit"], last_words)
     fields = "ActiveState,SubState,NRestarts,Result,ExecMainStatus,LoadState"
     shown = subprocess.run(
         ["systemctl", "show", "-p", fields, check["unit"]], capture_output=True, text=True, check=False

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from typing import Any, Callable
 
-from hostkit import workers
+from hostkit import place, seen, workers
 from hostkit.result import Problem, Result
 
 EVERY_S = 0.5
@@ -31,9 +31,9 @@ def run(request: dict[str, Any], check: bool) -> Result:
         back = partial(answers, request)
     elif request.get("workers_back"):
         back = partial(forgotten, request["controller"], listed(request["controller"]))
-    done = subprocess.run(["systemctl", "restart", unit], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise failed(unit, (done.stderr or "systemctl said nothing").strip())
+    wrong = seen.restart(unit) if place.windows() else restarted(unit)
+    if wrong:
+        raise failed(unit, wrong)
     deadline = begun + float(request["wait_s"])
     while lacking := back():
         if time.monotonic() >= deadline:
@@ -43,12 +43,17 @@ def run(request: dict[str, Any], check: bool) -> Result:
     return Result(changed=True, message=f"{unit} is back after {took} s", data={"took_s": took})
 
 
+def restarted(unit: str) -> str:
+    """Tell systemd; what went wrong, "" where nothing did."""
+    done = subprocess.run(["systemctl", "restart", unit], capture_output=True, text=True, check=False)
+    return (done.stderr or "systemctl said nothing").strip() if done.returncode else ""
+
+
 def failed(unit: str, why: str) -> Problem:
     """It did not come back."""
     words = f"{unit} was restarted and does not serve: {why}. Expected it to; nothing after it was touched"
-    return Problem(
-        "LW-RESTART-002", f"{words}. See playbooks/status.yml, and journalctl --namespace=labwright -u {unit}."
-    )
+    log = seen.logs_of(unit) / unit if place.windows() else f"journalctl --namespace=labwright -u {unit}"
+    return Problem("LW-RESTART-002", f"{words}. See playbooks/status.yml, and {log}.")
 
 
 def listed(controller: str) -> set[str]:

@@ -6,6 +6,8 @@ service's folder), ``config`` (a digest: when only this differs the service is r
 What runs is compared with what is wanted by a note that is written when the service is up (``running.json``): a run
 that was cut off between writing and restarting is made good by the next one. What a person did to the service by hand
 (stopped, disabled, masked, edited, deleted, drop-ins) is put right and said, LW-SERVICE-004.
+
+That is systemd; on Windows the same is done by NSSM, with another request: ``hostkit.nssm``.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hostkit import probe, systemd, tree
+from hostkit import nssm, place, probe, systemd, tree
 from hostkit.result import Problem, Result
 
 FOLDER = Path("/etc/labwright")
@@ -26,6 +28,8 @@ NOTE = "running.json"
 
 def run(request: dict[str, Any], check: bool) -> Result:
     """Make the service as wanted, or remove it."""
+    if place.windows():
+        return nssm.run(request, check)
     return (absent if request.get("state", "present") == "absent" else present)(request, check)
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hostkit import place
+
 # Not in conda-meta: conda takes every *.json there for a package.
 STAMP = ".labwright.json"
 
@@ -32,12 +34,8 @@ class State:
 
     def write(self, prefix: Path) -> None:
         """Replace the stamp in one step."""
-        path = prefix / STAMP
-        prefix.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(".part")
         text = json.dumps({"layers": self.layers, "in_progress": self.in_progress, "made": self.made})
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(path)
+        place.write(prefix / STAMP, text + "\n")
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any, Optional
 
-from hostkit import journal, workers
+from hostkit import journal, nssm, place, seen, workers
 from hostkit.result import Problem, Result
 
 PREFIX = "labwright-"
@@ -32,6 +32,8 @@ PROC, CGROUP = Path("/proc"), Path("/sys/fs/cgroup")
 
 def run(request: dict[str, Any], _check: bool) -> Result:
     """Look at each."""
+    if place.windows():
+        return on_windows(request)
     names = list(dict.fromkeys([*request["units"], *there()]))
     shown = show(names)
     cards = gpu_memory()
@@ -49,6 +51,21 @@ def run(request: dict[str, Any], _check: bool) -> Result:
         }
     data = {"at": journal.when(time.time()), "units": units}
     active = sum(one["active"] == "active" for one in units.values())
+    return Result(message=f"{active} of {len(units)} services are active", data=data)
+
+
+def on_windows(request: dict[str, Any]) -> Result:
+    """The same, as far as NSSM and Windows' own programs say it."""
+    cards = gpu_memory()
+    units = {}
+    for name in dict.fromkeys([*request["units"], *nssm.names()]):
+        found = seen.row(name)
+        pids = found.pop("pids")
+        more = asked(request, name) if name in request["workers"] else {}
+        gpu = sum(cards.get(pid, 0) for pid in pids) if cards is not None else None
+        units[name] = {"planned": name in request["units"], **found, "gpu_mib": gpu, **more}
+    active = sum(one["active"] == "active" for one in units.values())
+    data = {"at": journal.when(time.time()), "units": units}
     return Result(message=f"{active} of {len(units)} services are active", data=data)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hostkit import place
 from hostkit.result import Result
 
 
@@ -19,7 +20,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
         folder = Path(name)
         if not folder.is_dir():
             continue
-        if any(not path.is_dir() or path.is_symlink() for path in folder.rglob("*")):
+        if any(not path.is_dir() or place.is_link(path) for path in folder.rglob("*")):
             kept.append(name)
             continue
         gone.append(name)

@@ -1,9 +1,9 @@
 """Verb ``take``: bring everything that this host will need into its store, before anything on the host is changed.
 
 Request: ``store``; ``installers`` (files, each with ``unless``: a stamp file that holds the sum of what is installed
-already); ``environments`` and ``models``: the requests that the verbs ``env`` and ``model`` will get later. What is
-there already is not fetched. A file that is not the one planned ends the run here, with its name, while the host is
-as it was.
+already); ``tools`` (files, each with the ``path`` at which the verb ``ship`` will leave it); ``environments`` and
+``models``: the requests that the verbs ``env`` and ``model`` will get later. What is there already is not fetched. A
+file that is not the one planned ends the run here, with its name, while the host is as it was.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hostkit import env, fetch, model
+from hostkit import env, fetch, model, place
 from hostkit.result import Problem, Result
 
 # An environment takes this many times the size of its files: measured 4.6 for the demo's (1228 of 264 MiB), rounded up.
@@ -47,6 +47,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
 def needed(request: dict[str, Any]) -> list[dict[str, Any]]:
     """Files that are still wanted on this host, each once."""
     files = [file for file in request.get("installers", []) if not installed(file)]
+    files += [file for file in request.get("tools", []) if not shipped(file)]
     for environment in request.get("environments", []):
         for layer in env.look(environment).todo:
             files += env.files_of(layer)
@@ -63,19 +64,25 @@ def installed(file: dict[str, Any]) -> bool:
         return False
 
 
+def shipped(file: dict[str, Any]) -> bool:
+    """True where a tool is in its place already."""
+    path = Path(file["path"])
+    return path.is_file() and fetch.sha256_of(path) == file["sha256"]
+
+
 def room(needs: list[tuple[Path, int]]) -> None:
     """Refuse early when downloads and what is made of them would not fit; ``needs`` are folders with bytes."""
     by_disk: dict[int, tuple[Path, int]] = {}
     for folder, size in needs:
-        place = next(path for path in (folder, *folder.parents) if path.exists())
-        disk = place.stat().st_dev
-        by_disk[disk] = (place, size + by_disk.get(disk, (place, 0))[1])
-    for place, size in by_disk.values():
-        free = shutil.disk_usage(place).free
+        there = next(path for path in (folder, *folder.parents) if path.exists())
+        disk = there.stat().st_dev
+        by_disk[disk] = (there, size + by_disk.get(disk, (there, 0))[1])
+    for there, size in by_disk.values():
+        free = shutil.disk_usage(there).free
         if size > free:
             raise Problem(
                 "LW-FETCH-004",
-                f"{place} has {free / 1e6:.0f} MB free, and {size / 1e6:.0f} MB are needed there, downloads and what "
+                f"{there} has {free / 1e6:.0f} MB free, and {size / 1e6:.0f} MB are needed there, downloads and what "
                 f"is made of them together. Make room, or set lab_root and lab_store to folders on a larger disk.",
             )
 
@@ -85,5 +92,5 @@ def forget(store: Path, check: bool) -> Result:
     if not store.exists():
         return Result()
     if not check:
-        shutil.rmtree(store)
+        place.discard(store)
     return Result(changed=True, message=f"removed {store}", before=f"{store}\n")

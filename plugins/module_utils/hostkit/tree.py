@@ -5,6 +5,10 @@ them), ``mode`` and ``directory_mode`` (octal text), ``state``. Files that are n
 is ours, unless ``exact`` is false. The texts of those in ``secret`` (names, or true for all) are in no answer. With
 ``validate`` (``argv``, where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first:
 what it refuses is not put in place.
+
+On Windows the folder gets the rights, and what is in it inherits them: all for SYSTEM and Administrators, reading for
+everybody where the mode lets others read, and reading for ``owner``, a service's account. Without mode and owner they
+are left.
 """
 
 from __future__ import annotations
@@ -13,10 +17,10 @@ import re
 import shutil
 import stat
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+from hostkit import access, place
 from hostkit.result import Problem, Result
 
 
@@ -26,7 +30,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
     if request.get("state", "present") == "absent":
         there = folder.exists()
         if there and not check:
-            shutil.rmtree(folder)
+            place.discard(folder)
         return Result(changed=there, before=f"{folder}\n" if there else "")
     wanted = {str(name): str(text) for name, text in request["files"].items()}
     before = present(folder)
@@ -44,13 +48,24 @@ def run(request: dict[str, Any], check: bool) -> Result:
         validate(folder, wanted, request, secret)
     if result.changed and not check:
         for name in stale:
-            (folder / name).unlink()
+            place.discard(folder / name)
+        if place.windows():  # before there is anything in it that others may not read
+            folder.mkdir(parents=True, exist_ok=True)
+            permit(folder, request)
         for name in fresh:
             write(folder / name, wanted[name], request)
         folder.mkdir(parents=True, exist_ok=True)
         for path in everything(folder, wanted):
             permit(path, request)
     return result
+
+
+def rights(path: Path, request: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    """The rights that a folder shall have on Windows; none for what inherits its folder's, or is left."""
+    if path != Path(request.get("path", "")) or not {"mode", "directory_mode", "owner"} & set(request):
+        return {}
+    mode = int(str(request.get("directory_mode", request.get("mode", "0755"))), 8)
+    return access.wanted(mode, str(request.get("owner") or ""))
 
 
 def shown(name: str, text: str, secret: bool, instead: str = "contents") -> str:
@@ -104,7 +119,7 @@ def write(path: Path, text: str, request: dict[str, Any]) -> None:
     part.touch(mode=0o600)
     part.write_bytes(text.encode("utf-8"))
     permit(part, request)
-    part.replace(path)
+    place.put(part, path)
 
 
 def mode_of(path: Path, request: dict[str, Any]) -> int:
@@ -113,17 +128,21 @@ def mode_of(path: Path, request: dict[str, Any]) -> int:
 
 
 def fits(path: Path, request: dict[str, Any]) -> bool:
-    """True where owner, group and mode are as wanted (POSIX only)."""
-    if sys.platform == "win32":
-        return True
+    """True where owner, group and mode are as wanted."""
+    if place.windows():
+        wanted = rights(path, request)
+        return not wanted or access.fits(path, wanted)
     same_owner = not request.get("owner") or path.owner() == request["owner"]
     same_group = not request.get("group") or path.group() == request["group"]
     return same_owner and same_group and stat.S_IMODE(path.stat().st_mode) == mode_of(path, request)
 
 
 def permit(path: Path, request: dict[str, Any]) -> None:
-    """Set owner, group and mode (POSIX only)."""
-    if sys.platform == "win32":
+    """Set owner, group and mode."""
+    if place.windows():
+        wanted = rights(path, request)
+        if wanted and not access.fits(path, wanted):
+            access.grant(path, wanted)
         return
     if request.get("owner"):
         shutil.chown(path, user=request["owner"])

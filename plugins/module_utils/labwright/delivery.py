@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from labwright import doors, mirrors
+from labwright import doors, mirrors, paths
 from labwright.catalog import FASTCHAT, Catalogue, Layer, Stack
 from labwright.hardware import UNIT_PREFIX
 from labwright.inventory import AGENTS, FRONTEND, WEB
@@ -25,9 +25,14 @@ HUGGINGFACE = "https://huggingface.co"
 MODELSCOPE = "https://www.modelscope.cn"
 # Without these CUDA finds no card, whichever it is.
 CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
-AUTHORITY = "/etc/labwright/ca.crt"
-OPERATOR_KEY = "/etc/labwright/keys/operator"
-PLATFORM = "linux-64"  # the only one whose hosts this version can change
+AUTHORITY = ("ca.crt",)  # below the folder of the lab's configuration
+OPERATOR_KEY = ("keys", "operator")
+# What a Windows host is brought beside Conda: the catalogue's name for it, and the folder of the role's record.
+INSTALLERS = {
+    "git": ("git-for-windows", "git"),
+    "vc_redist": ("vc-redist-2015-2022-x64", "vc_redist"),
+    "docker_desktop": ("docker-desktop", "docker"),
+}
 
 
 def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
@@ -37,7 +42,8 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
     for worker in entry["workers"]:
         request = environment(host, catalogue, worker["stack"], worker["torch"])
         serving += [request] if request not in serving else []
-        workers.append({**worker, "python": f"{request['prefix']}/bin/python"} | paths(host, worker, catalogue))
+        row = {**worker, "python": host.system.python(request["prefix"])} | served(host, worker, catalogue)
+        workers.append({**row, "environment": {**host.system.environment(request["prefix"]), **row["environment"]}})
     frontend: dict[str, Any] = {}
     # An engine that is a server of its own is spoken to by a bridge, which needs FastChat and no model.
     if {"controller", "api"} & set(entry["duties"]) or any(worker["engine_url"] for worker in entry["workers"]):
@@ -50,12 +56,16 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
     if "agent" in entry["duties"]:
         agents = environment(host, catalogue, AGENTS, None)
     everything = serving + ([agents] if agents else [])
-    asked = checks(host, {**entry, "workers": workers}, lab)
+    asked = checks(host, {**entry, "workers": workers}, lab, agents.get("prefix", ""))
     models = {row["model_path"]: model(host, row["model"], row["quantization"], catalogue) for row in workers}
     return {
         **entry,
+        "system": host.system.name,
         "store": host.wishes["lab_store"],
         "conda": conda(host, catalogue) if entry["duties"] else {},
+        "installers": installers(host, entry, catalogue),
+        "tools": tools(host, catalogue) if entry["duties"] else [],
+        "docker": entry.get("docker", "agent" in entry["duties"]),
         "environments": {
             **{role: parts(serving, role) for role in ("torch", "transformers", "fastchat")},
             "autogen": next(iter(parts([agents], "autogen")), {}) if agents else {},
@@ -64,21 +74,21 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "models": list(models.values()),
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
         "workers": workers,
-        "frontend": f"{frontend['prefix']}/bin/python" if frontend else "",
-        "page_python": f"{page['prefix']}/bin/python" if page else "",
+        "frontend": host.system.python(frontend["prefix"]) if frontend else "",
+        "frontend_environment": host.system.environment(frontend["prefix"]) if frontend else {},
+        "agents_environment": host.system.environment(agents["prefix"]) if agents else {},
+        "page_python": host.system.python(page["prefix"]) if page else "",
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
         "agents": {"at_once": lab.get("capacity", 1), "language": lab.get("language", "en")},
         "checks": asked,
-        "firewall": doors.request(lab["doors"], host.wishes),
+        "firewall": doors.request(lab["doors"], host),
         "waits_for": [one for one in asked if one["kind"] in ("worker", "controller", "registered", "models")],
     }
 
 
 def gaps(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], catalogue: Catalogue) -> list[Finding]:
     """What stands between the plan and its host: each part that cannot be brought, with the first thing it lacks."""
-    if entry["platform"] != PLATFORM and entry["duties"]:
-        return [finding("LW-PLAN-022", platform=entry["platform"])]
     found = []
     for part in parted(entry):
         try:
@@ -95,12 +105,12 @@ def parted(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [rest, *({**entry, "duties": [], "workers": [worker]} for worker in entry["workers"])]
 
 
-def paths(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[str, str]:
+def served(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
     """Where a worker finds its model, and what FastChat must be told about it."""
     entry = catalogue.models[worker["model"]]
     folder = worker["model"] + ("-int4" if worker["quantization"] == "int4" else "")
     return {
-        "model_path": f"{host.wishes['lab_root']}/models/{folder}",
+        "model_path": host.below("lab_root", "models", folder),
         "conv_template": entry["conv_template"],
         "options": options(worker) if worker["engine"] == FASTCHAT else [],
         "devices": devices(worker),
@@ -133,19 +143,26 @@ def environment(host: Host, catalogue: Catalogue, name: str, torch: Mapping[str,
     """hostkit's request for one environment, all layers in order; the prefix is named after the locks' digest."""
     stack = catalogue.stacks[name]
     tag = torch["tag"] if torch else ""
-    layers = stack.layers(tag, PLATFORM)
-    if (torch and (PLATFORM, f"{torch['version']}+{tag}") not in stack.locked) or not layers:
-        have = sorted(label for platform, label in stack.locked if platform == PLATFORM)
+    platform = host.platform
+    layers = stack.layers(tag, platform)
+    if (torch and (platform, f"{torch['version']}+{tag}") not in stack.locked) or not layers:
+        have = sorted(label for one, label in stack.locked if one == platform)
         build = f"{torch['version']}+{tag}" if torch else "-"
         raise Refused(finding("LW-PLAN-005", stack=name, build=build, have=have or ["-"]))
+    for layer in layers if platform == paths.WINDOWS and tag not in ("", "cpu") else ():
+        # PyTorch's wheels on the package index are those for CUDA on Linux, and those for the CPU on Windows.
+        for pin, _sums in layer.pins:
+            if pin.startswith("torch==") and not pin.endswith(f"+{tag}"):
+                raise Refused(finding("LW-PLAN-046", stack=name, build=f"{pin}+{tag}", pin=pin))
     made = [conda_layer(host, catalogue, stack), *(pip_layer(host, catalogue, layer, tag) for layer in layers)]
     digest = hashlib.sha256("".join(layer["digest"] for layer in made).encode()).hexdigest()[:12]
     kind = f"{name}-{tag}" if tag else name
-    root = f"{host.wishes['lab_root']}/envs"
+    prefix = host.below("lab_root", "envs", f"{kind}-{digest}")
     return {
-        "prefix": f"{root}/{kind}-{digest}",
-        "link": f"{root}/{kind}",
-        "conda": f"{host.wishes['lab_root']}/conda/bin/conda",
+        "prefix": prefix,
+        "python": host.system.python(prefix),
+        "link": host.below("lab_root", "envs", kind),
+        "conda": host.system.conda(host.below("lab_root", "conda")),
         "store": host.wishes["lab_store"],
         "layers": made,
     }
@@ -188,24 +205,69 @@ def mirror(host: Host, catalogue: Catalogue, key: str, usual: str) -> str:
 
 
 def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
-    """Conda's base: where, and the installer that makes it."""
-    prefix = f"{host.wishes['lab_root']}/conda"
-    if catalogue.manifest is not None:
+    """Conda's base: where, and the installer that makes it. ``first``: on Windows it brings the Python that all that
+    follows on the host runs with, the fetching of other files among it."""
+    prefix = host.below("lab_root", "conda")
+    windows = host.platform == paths.WINDOWS
+    if catalogue.manifest is not None and not windows:
         installer = bundled(host, catalogue, catalogue.manifest["installer"]["path"])
     else:
-        row = next(one for one in catalogue.installers if (one["name"], one["platform"]) == ("miniforge3", PLATFORM))
-        folder = mirror(host, catalogue, "installers", str(row["url"]).rpartition("/")[0])
+        installer = installer_of(host, catalogue, "miniforge3")
+    unless = host.system.join(prefix, ".labwright-installer")
+    return {"prefix": prefix, "installer": {**installer, "unless": unless}, "first": windows}
+
+
+def installer_of(host: Host, catalogue: Catalogue, name: str) -> dict[str, Any]:
+    """An installer, by its name in the catalogue: from the bundle, or from its home."""
+    if catalogue.manifest is not None:
+        path = catalogue.manifest.get("installers", {}).get(host.platform, {}).get(name)
+        if path is None:
+            raise Refused(finding("LW-PLAN-042", name=name, platform=host.platform))
+        return bundled(host, catalogue, path)
+    row = next(one for one in catalogue.installers if (one["name"], one["platform"]) == (name, host.platform))
+    url = str(row["url"])
+    if name == "miniforge3":  # the only one that mirrors are known to have
+        folder = mirror(host, catalogue, "installers", url.rpartition("/")[0])
         url = f"{folder.replace('{version}', str(row.get('version', '')))}/{row['filename']}"
-        installer = {"url": url, "sha256": row["sha256"], "size": row.get("size", 0), "name": row["filename"]}
-    return {"prefix": prefix, "installer": {**installer, "unless": f"{prefix}/.labwright-installer"}}
+    if "members" not in row:
+        return {"url": url, "sha256": row["sha256"], "size": row.get("size", 0), "name": row["filename"]}
+    # Of an archive, one file is wanted and has a known sum.
+    member = row["members"][0]
+    file = member["path"].rpartition("/")[2]
+    return {"url": url, "sha256": member["sha256"], "size": 0, "name": file, "member": member["path"]}
+
+
+def installers(host: Host, entry: Mapping[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """What a Windows host's roles install beside Conda, each with the file that will hold its sum; a Linux host has
+    its distribution for that."""
+    if host.platform != paths.WINDOWS:
+        return {}
+    wanted = {"git": True, "vc_redist": bool(entry["workers"]), "docker_desktop": entry.get("docker", False)}
+    return {
+        role: {**installer_of(host, catalogue, INSTALLERS[role][0]), "unless": stamp(host, INSTALLERS[role][1])}
+        for role, wish in wanted.items()
+        if wish
+    }
+
+
+def stamp(host: Host, record: str) -> str:
+    """The file in which a role notes which installer has done its work."""
+    return host.below("lab_state", "packages", record, "installer")
+
+
+def tools(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Programs beside hostkit that services need: on Windows the one that makes a service of any program."""
+    if host.platform != paths.WINDOWS:
+        return []
+    return [{**installer_of(host, catalogue, "nssm"), "path": host.below("lab_root", "lib", "nssm.exe")}]
 
 
 def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any]:
     """The interpreter and native libraries."""
     if catalogue.manifest is not None:
-        members = catalogue.manifest["conda"].get(PLATFORM, {}).get(stack.python, [])
+        members = catalogue.manifest["conda"].get(host.platform, {}).get(stack.python, [])
         if not members:
-            raise Refused(finding("LW-PLAN-013", python=stack.python, stack=stack.name))
+            raise Refused(finding("LW-PLAN-013", python=stack.python, stack=stack.name, platform=host.platform))
         files = [bundled(host, catalogue, path) for path in members]
     else:
         base = mirror(host, catalogue, "conda_forge", CONDA_FORGE)
@@ -216,7 +278,7 @@ def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any
                 "size": row.get("size", 0),
                 "name": filename,
             }
-            for row in catalogue.conda[PLATFORM]
+            for row in catalogue.conda[host.platform]
             for filename in [str(row["url"]).rsplit("/", 1)[-1]]
         ]
     digest = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
@@ -269,7 +331,7 @@ def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dic
             files.append({**row, "more": more} if more else row)
     if not files:
         raise Refused(finding("LW-PLAN-007", model=folder, path="*"))
-    return {"path": f"{host.wishes['lab_root']}/models/{folder}", "store": host.wishes["lab_store"], "files": files}
+    return {"path": host.below("lab_root", "models", folder), "store": host.wishes["lab_store"], "files": files}
 
 
 def hubs(host: Host, catalogue: Catalogue, entry: Mapping[str, Any], path: str) -> list[str]:
@@ -283,8 +345,9 @@ def hubs(host: Host, catalogue: Catalogue, entry: Mapping[str, Any], path: str) 
     return [pinned, *others] if hub else [*others, pinned]
 
 
-def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What verify asks on this host; ids are stable, a script may rely on them."""
+def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], agents: str) -> list[dict[str, Any]]:
+    """What verify asks on this host; ids are stable, a script may rely on them. ``agents`` is their prefix."""
+    authority, operator = (host.system.join(host.system.etc, *one) for one in (AUTHORITY, OPERATOR_KEY))
     duties = entry["duties"]
     services = ("controller", "api", "web", "gateway")
     places = {f"{UNIT_PREFIX}{duty}": entry[duty] for duty in services if entry.get(duty)}
@@ -293,9 +356,10 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
             where = urlsplit(worker["engine_url"])
             places[engine_unit(worker["name"])] = {"host": where.hostname, "port": where.port}
         places[worker["name"]] = {"host": worker["listen"], "port": worker["port"]}
-    walls = doors.request(lab["doors"], host.wishes)
+    walls = doors.request(lab["doors"], host)
     found: list[dict[str, Any]] = [
-        {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}.service", **place} for unit, place in places.items()
+        {"id": f"service.{unit}", "kind": "unit", "unit": f"{unit}{host.system.unit}", **place}
+        for unit, place in places.items()
     ]
     found += [
         {
@@ -306,7 +370,7 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
         }
         for worker in entry["workers"]
     ]
-    if walls["state"] == "present":
+    if walls["state"] == "present" and "path" in walls:  # nothing asks Windows' firewall what it holds
         found.append({"id": "firewall.loaded", "kind": "firewall", "path": walls["path"]})
     names = lab["served"]
     if "controller" in duties:
@@ -315,11 +379,11 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
         found.append({"id": "controller.workers", "kind": "controller", **known, "models": names})
         found.append({"id": "controller.each_worker", "kind": "registered", **known, "count": lab["workers"]})
     if "api" in duties:
-        found.append({"id": "gateway.certificate", "kind": "certificate", **entry["gateway"], "ca_file": AUTHORITY})
+        found.append({"id": "gateway.certificate", "kind": "certificate", **entry["gateway"], "ca_file": authority})
         url = f"https://{entry['gateway']['host']}:{entry['gateway']['port']}"
-        found.append({"id": "gateway.closed", "kind": "refused", "url": url, "ca_file": AUTHORITY})
+        found.append({"id": "gateway.closed", "kind": "refused", "url": url, "ca_file": authority})
     if "api" in duties and names:
-        base = {"url": url, "ca_file": AUTHORITY, "key_file": OPERATOR_KEY}
+        base = {"url": url, "ca_file": authority, "key_file": operator}
         found.append({"id": "api.models", "kind": "models", **base, "models": names})
         for name in names:
             ask = {**base, "model": name, "prompt": "Hello"}
@@ -328,13 +392,31 @@ def checks(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any]) -> list
             ]
     if "web" in duties:
         address = f"https://{entry['page']['host']}:{entry['page']['port']}"
-        login = {"ca_file": AUTHORITY, "key_file": OPERATOR_KEY, "user": OPERATOR}
+        login = {"ca_file": authority, "key_file": operator, "user": OPERATOR}
         found.append({"id": "page.login", "kind": "page", "url": address, **login})
     if "agent" in duties and names:
-        program = f"{host.wishes['lab_root']}/bin/labwright-agent"
-        argv = [program, "assistant", "--task", host.wishes["lab_task"], "--json"]
-        found.append({"id": "agent.answer", "kind": "agent", "argv": argv})
+        found.append({"id": "agent.answer", "kind": "agent", **agent(host, agents)})
     return found
+
+
+def agent(host: Host, prefix: str) -> dict[str, Any]:
+    """How the agent program is asked: by the command that the role leaves; on Windows, where that could only be a batch
+    file and those cannot take any text as an argument, by the program itself."""
+    task = ["assistant", "--task", str(host.wishes["lab_task"]), "--json"]
+    if host.platform != paths.WINDOWS:
+        return {"argv": [host.below("lab_root", "bin", "labwright-agent"), *task]}
+    etc, join = host.system.etc, host.system.join
+    config = ["--config", join(etc, "agents", "OAI_CONFIG_LIST")]
+    work = ["--work-dir", host.below("lab_root", "work")]
+    environment = {
+        **host.system.environment(prefix),
+        "PYTHONPATH": host.below("lab_root", "agents"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "AUTOGEN_USE_DOCKER": "False",
+        "SSL_CERT_FILE": join(etc, *AUTHORITY),
+    }
+    argv = [host.system.python(prefix), "-m", "labwright_agents", *task, *config, *work]
+    return {"argv": argv, "environment": environment}
 
 
 def packages(entry: Mapping[str, Any], catalogue: Catalogue) -> dict[str, list[str]]:
@@ -353,20 +435,35 @@ def engine_unit(worker: str) -> str:
 
 def leftovers(host: Host) -> dict[str, Any]:
     """Where the lab's things are on a host, for their removal: all that carries our stamp, whatever plan made it."""
-    root = host.wishes["lab_root"]
-    environments = {"root": f"{root}/envs"}
+    root, store, windows = host.wishes["lab_root"], host.wishes["lab_store"], host.platform == paths.WINDOWS
+    environments = {"root": host.below("lab_root", "envs")}
+    models = {"state": "absent", "path": host.below("lab_root", "models"), "store": store, "files": []}
     return {
+        "system": host.system.name,
         "root": root,
-        "store": host.wishes["lab_store"],
-        "conda": {"prefix": f"{root}/conda", "installer": {}},
+        "store": store,
+        "conda": {"prefix": host.below("lab_root", "conda"), "installer": {}, "first": windows},
+        "installers": {},
+        "tools": [{"path": host.below("lab_root", "lib", "nssm.exe")}] if windows else [],
         "environments": {role: [environments] for role in ("torch", "transformers", "fastchat")}
         | {"autogen": environments},
-        "models": [{"state": "absent", "path": f"{root}/models", "store": host.wishes["lab_store"], "files": []}],
+        "models": [models],
         "registry_mirrors": [],
-        "firewall": doors.absent(),
+        "firewall": doors.absent(host.platform),
         "workers": [],
         "frontend": "",
         "page_python": "",
+        "frontend_environment": {},
+        "agents_environment": {},
         "packages": {},
-        "folders": [root, host.wishes["lab_state"], "/etc/labwright"],
+        "folders": folders(host),
     }
+
+
+def folders(host: Host) -> list[str]:
+    """Folders of ours that go when they are empty. On Windows the sweeping itself runs from Conda's base, which goes
+    last and takes the root along: there what is beside it counts."""
+    roots = [host.wishes["lab_root"]]
+    if host.platform == paths.WINDOWS:
+        roots = [host.below("lab_root", one) for one in ("agents", "bin", "envs", "lib", "models", "work")]
+    return [*roots, host.wishes["lab_state"], *host.system.folders]

@@ -4,20 +4,28 @@ FastChat asks nobody for a key, so of its ports only what the lab itself needs i
 ask, on each host to the users that its services run as. The rules only close: what another firewall refuses stays
 refused. hostkit's verb ``firewall`` makes a table of nftables of them.
 
-Addresses may be names; they are resolved on the host. Each pair of hosts that talk stands here once, so a fleet of
-thousands of workers costs each worker a line.
+On Windows nothing is open that no rule opens, and a rule knows no user: there each service that others ask gets one
+rule of Windows' own firewall, and what is on the host itself or goes out is not judged.
+
+Addresses may be names; Linux hosts resolve them, for Windows hosts the plan refuses them
+(LW-PLAN-043). Each pair of hosts that talk stands here once, so a fleet of thousands of workers costs each worker a
+line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
+from labwright import paths
 from labwright.inventory import is_loopback
+from labwright.wishes import Host
 
 FASTCHAT, GATEWAY = "labwright", "labwright-gateway"  # users; root may always
 FILE = "/etc/labwright/firewall.nft"
+# Rules of Windows' firewall, by the service that they open: always these, so that none of another plan is left over.
+RULES = {"controller": "Labwright controller", "worker": "Labwright model workers"}
 NONE: dict[str, list[Any]] = {"inward": [], "here": [], "peers": [], "clients": []}
 
 
@@ -76,16 +84,18 @@ def services(
     return found
 
 
-def request(rules: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, Any]:
-    """hostkit's request for one host: its rules and the site's wishes. A host with nothing to close gets no table."""
-    clients = list(wishes["lab_api_clients"])
+def request(rules: Mapping[str, Any], host: Host) -> dict[str, Any]:
+    """What closes one host: its rules and the site's wishes. A host with nothing to close gets no firewall of ours."""
+    if host.platform == paths.WINDOWS:
+        return windows(rules["inward"] if host.wishes["lab_firewall"] else [])
+    clients = list(host.wishes["lab_api_clients"])
     inward = [*rules["inward"], *({**row, "from": [*row["from"], *clients]} for row in rules["clients"] if clients)]
-    wanted = wishes["lab_firewall"] and (inward or rules["here"] or rules["peers"])
+    wanted = host.wishes["lab_firewall"] and (inward or rules["here"] or rules["peers"])
     if not wanted:
-        return absent()
+        return absent(host.platform)
     users = {"root", *(user for kind in ("here", "peers") for row in rules[kind] for user in row["users"])}
     return {
-        **absent(),
+        **absent(host.platform),
         "state": "present",
         "inward": inward,
         "here": rules["here"],
@@ -94,6 +104,25 @@ def request(rules: Mapping[str, Any], wishes: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def absent() -> dict[str, Any]:
-    """hostkit's request for no firewall of ours."""
+def windows(inward: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The rules of Windows' firewall, as the role firewall takes them: one a service, with all its ports."""
+    found = []
+    for what, name in RULES.items():
+        rows = [row for row in inward if row["what"] == what and row["from"]]
+        sources = dict.fromkeys(address for row in rows for address in row["from"])
+        found.append(
+            {
+                "name": name,
+                "state": "present" if rows else "absent",
+                "ports": ",".join(str(row["port"]) for row in rows),
+                "from": ",".join(sources),
+            }
+        )
+    return {"state": "present" if any(row["state"] == "present" for row in found) else "absent", "rules": found}
+
+
+def absent(platform: str) -> dict[str, Any]:
+    """The same for no firewall of ours."""
+    if platform == paths.WINDOWS:
+        return windows([])
     return {"path": FILE, "state": "absent", "inward": [], "here": [], "peers": [], "users": []}

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labwright import paths
 from labwright.catalog import Gpus
 from labwright.words import Finding, finding
 
@@ -64,6 +65,7 @@ class Hardware:
     systemd: bool = True
     clock_skew_s: float = 0.0
     glibc: str = ""
+    server: bool = False  # Windows Server, which Docker Desktop does not run on
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -71,8 +73,11 @@ def version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text))
 
 
-def given(wish: Mapping[str, Any], host: str, known: Gpus) -> tuple[Hardware, list[Finding]]:
-    """Hardware that is not asked: ``hardware_given`` of the inventory, already checked against its schema."""
+def given(
+    wish: Mapping[str, Any], host: str, known: Gpus, platform: str = paths.LINUX
+) -> tuple[Hardware, list[Finding]]:
+    """Hardware that is not asked: ``hardware_given`` of the inventory, already checked against its schema; its platform
+    is the one of its group, unless it says another."""
     found: list[Finding] = []
     gpus = []
     for index, row in enumerate(wish.get("gpus", [])):
@@ -92,7 +97,7 @@ def given(wish: Mapping[str, Any], host: str, known: Gpus) -> tuple[Hardware, li
     disk = {"": int(wish["disk_free_mib"])} if "disk_free_mib" in wish else {}
     return (
         Hardware(
-            platform=wish.get("platform", "linux-64"),
+            platform=wish.get("platform", platform),
             source="given",
             driver_version=driver,
             gpus=tuple(gpus),
@@ -109,7 +114,7 @@ def seen(facts: Mapping[str, Any], known: Gpus) -> tuple[Hardware, list[Finding]
     driver, announced, gpus, found = nvidia(facts.get("nvidia_smi"), known)
     return (
         Hardware(
-            platform="win-64" if facts.get("system") == "Windows" else "linux-64",
+            platform=paths.WINDOWS if facts.get("system") == "Windows" else paths.LINUX,
             source="seen",
             driver_version=driver,
             cuda_announced=announced,
@@ -122,6 +127,7 @@ def seen(facts: Mapping[str, Any], known: Gpus) -> tuple[Hardware, list[Finding]
             systemd=bool(facts.get("systemd", True)),
             clock_skew_s=float(facts.get("clock_skew_s", 0.0)),
             glibc=str(facts.get("glibc", "")),
+            server=bool(facts.get("server", False)),
         ),
         found,
     )

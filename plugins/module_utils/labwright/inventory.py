@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from labwright import builds, mirrors
+from labwright import builds, mirrors, paths
 from labwright.catalog import Catalogue
 from labwright.wishes import Host
 from labwright.words import Finding, Refused, finding
@@ -74,7 +74,7 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
     addresses: dict[str, list[str]] = {}
     for host in fleet:
         addresses.setdefault(host.address, []).append(host.name)
-        by_host[host.name] += check_host(host, len(fleet), catalogue)
+        by_host[host.name] += check_host(host, len(fleet), catalogue) + check_windows(host, fleet)
     for address, names in sorted(addresses.items()):
         if len(names) > 1:
             whole.append(finding("LW-PLAN-016", address=address, hosts=sorted(names)))
@@ -163,6 +163,34 @@ def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
     except Refused as refused:
         found.append(refused.cause)
     return found
+
+
+def check_windows(host: Host, fleet: Sequence[Host]) -> list[Finding]:
+    """What a host's system makes of its wishes: paths of that system, and what Windows cannot be."""
+    system = host.system
+    found = [
+        finding("LW-PLAN-041", wish=wish, path=str(host.wishes[wish]), system=system.name)
+        for wish in ("lab_root", "lab_state", "lab_store")
+        if not system.whole(str(host.wishes[wish]))
+    ]
+    if host.platform != paths.WINDOWS:
+        return found
+    if "api" in host.groups:
+        found.append(finding("LW-PLAN-022"))
+    askers = {"controller", "api", *(["workers"] if "controller" in host.groups else [])}
+    named = sorted({one.address for one in fleet if askers & one.groups and not is_address(one.address)})
+    if host.wishes["lab_firewall"] and {"controller", "workers"} & host.groups and named:
+        found.append(finding("LW-PLAN-043", names=named))
+    return found
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an address and not a name."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(address: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from hostkit.state import canonical
-from labwright import delivery
+from labwright import delivery, paths
 from labwright.catalog import FASTCHAT, Catalogue
 from labwright.inventory import AGENTS, FRONTEND, WEB, wishes_of
 from labwright.wishes import Host
@@ -16,13 +16,17 @@ SUITE = "bookworm"  # what the kit's CPython is built in
 Want = dict[str, Any]
 
 
-def of_bundle(host: Host, catalogue: Catalogue, also: Collection[str] = ()) -> list[dict[str, Any]]:
+def of_bundle(
+    host: Host, catalogue: Catalogue, also: Collection[str] = (), windows: bool = False
+) -> list[dict[str, Any]]:
     """For playbooks/bundle.yml: all locks but those of optional stacks that are not in ``also``, the models that it
-    takes along; not conda-forge where the kit is wished."""
+    takes along; not conda-forge where the kit is wished. ``windows``: it serves Windows hosts too."""
     kit = host.wishes["lab_bundle_source"] == "kit"
-    found = conda(host, catalogue) if not kit else []
-    stacks = serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]})
-    found += indexes(host, catalogue, [*stacks, FRONTEND, *also, AGENTS], host.wishes["lab_bundle_tags"])
+    hosts = [replace(host, groups=host.groups - {paths.GROUP})]
+    hosts += [replace(host, groups=host.groups | {paths.GROUP})] if windows else []
+    stacks = [*serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]}), FRONTEND, *also, AGENTS]
+    found = [] if kit else conda(hosts, catalogue)
+    found += indexes(hosts, catalogue, stacks, host.wishes["lab_bundle_tags"])
     found += hubs(host, catalogue, host.wishes["lab_bundle_models"])
     debian = delivery.mirror(host, catalogue, "debian", "")
     if debian and host.wishes["lab_bundle_source"] != "conda-forge":
@@ -50,8 +54,8 @@ def of_host(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
     stacks += [AGENTS] if "agents" in duties else []
     models = [one.model for one in wishes_of(host, catalogue)]
     tags = ["cpu"] if host.wishes["lab_device"] == "cpu" else []
-    locked = indexes(host, catalogue, stacks, tags)
-    return [*conda(host, catalogue), *locked, *hubs(host, catalogue, models), *found]
+    locked = indexes([host], catalogue, stacks, tags)
+    return [*conda([host], catalogue), *locked, *hubs(host, catalogue, models), *found]
 
 
 def serving(catalogue: Catalogue, engines: Collection[str]) -> list[str]:
@@ -66,28 +70,37 @@ def asked(name: str, wants: list[Want]) -> dict[str, Any]:
     return {"name": name, "probe": pins or first["files"][0]["url"], "wants": wants}
 
 
-def conda(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
-    """The base's installer, and the interpreter's packages."""
+def conda(hosts: Sequence[Host], catalogue: Catalogue) -> list[dict[str, Any]]:
+    """The base's installer, and the interpreter's packages, for each system once."""
     plain = replace(catalogue, manifest=None)
-    installer = delivery.conda(host, plain)["installer"]
-    layer = delivery.conda_layer(host, plain, next(iter(plain.stacks.values())))
+    stack = next(iter(plain.stacks.values()))
+    installers = [delivery.conda(host, plain)["installer"] for host in hosts]
+    files = [file for host in hosts for file in delivery.conda_layer(host, plain, stack)["conda"]]
+    packages = list({file["url"]: file for file in files}.values())
     return [
-        asked("installers", [{"id": "conda", "files": [installer]}]),
-        asked("conda_forge", [{"id": "python", "files": layer["conda"]}]),
+        asked("installers", [{"id": "conda", "files": installers}]),
+        asked("conda_forge", [{"id": "python", "files": packages}]),
     ]
 
 
-def indexes(host: Host, catalogue: Catalogue, stacks: Iterable[str], tags: Collection[str]) -> list[dict[str, Any]]:
-    """Every pin of the stacks' locks, those of the torch builds ``tags`` or of all: what has a tag of PyTorch's index,
-    all else of the Python index where it is set (else pip asks its own, whose address is not ours to know)."""
-    python = delivery.mirror(host, catalogue, "python", "")
+def indexes(
+    hosts: Sequence[Host], catalogue: Catalogue, stacks: Iterable[str], tags: Collection[str]
+) -> list[dict[str, Any]]:
+    """Every pin of the stacks' locks for the hosts' systems, those of the torch builds ``tags`` or of all: what has a
+    tag of PyTorch's index, all else of the Python index where it is set (else pip asks its own, whose address is not
+    ours to know)."""
+    platforms = {"", *(host.platform for host in hosts)}
+    python = delivery.mirror(hosts[0], catalogue, "python", "")
     wants: dict[str, list[Want]] = {"python": [], "torch": []}
     for stack in stacks:
         for lock in catalogue.stacks[stack].locks:
-            if lock.platform not in ("", delivery.PLATFORM) or (lock.tag and tags and lock.tag not in tags):
+            if lock.platform not in platforms or (lock.tag and tags and lock.tag not in tags):
                 continue
-            torch = f"{delivery.mirror(host, catalogue, 'torch', delivery.TORCH_INDEX)}/{lock.tag or 'cpu'}"
-            label = f"{stack}.{lock.layer.role}{'-' if lock.tag else ''}{lock.tag}"
+            if stack == WEB and lock.platform == paths.WINDOWS:  # the page stands behind the API, so on Linux
+                continue
+            torch = f"{delivery.mirror(hosts[0], catalogue, 'torch', delivery.TORCH_INDEX)}/{lock.tag or 'cpu'}"
+            system = ".windows" if lock.platform == paths.WINDOWS else ""
+            label = f"{stack}.{lock.layer.role}{'-' if lock.tag else ''}{lock.tag}{system}"
             pins = [[pin, sums] for pin, sums in lock.layer.pins]
             tagged = [row for row in pins if "+" in str(row[0])]
             plain = [row for row in pins if "+" not in str(row[0])]

@@ -14,15 +14,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from hostkit.result import Problem
-from labwright import report
+from labwright import paths, report
 from labwright.delivery import engine_unit
 
 PREFIX = "labwright-"
 
 
+def system(entry: Mapping[str, Any]) -> paths.System:
+    """The system of a host, by its part of the plan."""
+    return paths.of(str(entry.get("platform", "")))
+
+
 def units(entry: Mapping[str, Any], firewall: bool = False) -> list[str]:
     """The services that a host shall have by the plan, in the order of their start."""
-    closed = firewall and (entry.get("controller") or entry.get("api") or entry["workers"])
+    # Windows has its own firewall, which is no service of ours.
+    ours = firewall and system(entry) is paths.SYSTEMS[paths.LINUX]
+    closed = ours and (entry.get("controller") or entry.get("api") or entry["workers"])
     found = [f"{PREFIX}firewall"] if closed else []
     found += [f"{PREFIX}{duty}" for duty in ("controller", "api", "web") if entry.get(duty)]
     found += [f"{PREFIX}gateway"] if entry.get("gateway") else []
@@ -216,7 +223,7 @@ def restarts(written: Mapping[str, Any], host: str, wish: Mapping[str, Any]) -> 
                     "others": others(written, host, worker),
                     "last_too": wish["restart_even_last"],
                     "request": {
-                        "unit": f"{name}.service",
+                        "unit": f"{name}{system(entry).unit}",
                         "controller": entry["controller_url"],
                         "worker": address(entry, worker),
                         "models": worker["model_names"],
@@ -248,7 +255,7 @@ def restart_rest(written: Mapping[str, Any], host: str, wish: Mapping[str, Any])
     workers = {row["name"] for row in entry["workers"]}
     return [
         {
-            "unit": f"{name}.service",
+            "unit": f"{name}{system(entry).unit}",
             "controller": entry["controller_url"],
             "wait_s": wish["restart_wait_s"],
             "workers_back": name == f"{PREFIX}controller",

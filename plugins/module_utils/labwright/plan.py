@@ -10,7 +10,7 @@ import ipaddress
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from labwright import builds, memory
+from labwright import builds, memory, paths
 from labwright.catalog import NO_LAST, Catalogue
 from labwright.hardware import UNIT_PREFIX, Hardware, version
 from labwright.inventory import DUTIES, check, wishes_of
@@ -89,18 +89,35 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
         plan.notes += [one for one in found if one.id in NOTES]
     if abs(hardware.clock_skew_s) > MOST_SKEW_S:
         plan.problems.append(finding("LW-HOST-001", seconds=round(hardware.clock_skew_s), most=MOST_SKEW_S))
+    if hardware.platform != host.platform:
+        plan.problems.append(finding("LW-PLAN-040", found=hardware.platform, group=paths.GROUP))
     if "agent" in plan.duties:
-        if hardware.platform == "linux-64" and hardware.systemd:
-            plan.sandbox = "systemd"
-            plan.because("sandbox", "systemd", finding("WHY-SANDBOX"))
-        else:
-            plan.problems.append(finding("LW-KNOWN-007", platform=hardware.platform))
+        lock_up(plan, host, hardware)
     if not plan.duties:
         plan.because("duties", "none", finding("WHY-NO-DUTY"))
     others = foreign(host, hardware)
     for port in fixed_ports(plan, host):
         if port in others:
             plan.problems.append(finding("LW-PLAN-009", port=port, program=others[port] or "?"))
+
+
+def lock_up(plan: HostPlan, host: Host, hardware: Hardware) -> None:
+    """Where the code runs that models write; and Docker Desktop, where the site accepts its terms."""
+    if hardware.platform == paths.LINUX and hardware.systemd:
+        plan.sandbox = "systemd"
+        plan.because("sandbox", "systemd", finding("WHY-SANDBOX"))
+    elif hardware.platform == paths.WINDOWS and host.wishes["lab_agent_code"] == "local":
+        plan.sandbox = "local"
+        plan.because("sandbox", "local", finding("WHY-SANDBOX-LOCAL"))
+        plan.notes.append(finding("LW-PLAN-044"))
+    else:
+        plan.problems.append(finding("LW-KNOWN-007", platform=hardware.platform))
+    if hardware.platform == paths.WINDOWS and host.wishes["lab_docker_desktop"]:
+        if hardware.server:
+            plan.problems.append(finding("LW-PLAN-045"))
+        else:
+            plan.docker = True
+            plan.because("docker", "Docker Desktop", finding("WHY-DOCKER-DESKTOP"))
 
 
 def fixed_ports(plan: HostPlan, host: Host) -> list[int]:
@@ -180,13 +197,14 @@ def note(
 def check_disk(plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalogue) -> None:
     """Room for the models and environments that are not there yet: an estimate, before anything is fetched."""
     root = str(host.wishes["lab_root"])
+    join = host.system.join
     wanted = {(worker.model, worker.quantization == "int4") for worker in plan.workers}
     models = sum(
         memory.files_mib(catalogue.models[model], packed)
         for model, packed in sorted(wanted)
-        if f"{root}/models/{model}{'-int4' if packed else ''}" not in hardware.present
+        if join(root, "models", f"{model}{'-int4' if packed else ''}") not in hardware.present
     )
-    kinds = {f"{root}/envs/{worker.stack}-{worker.build.tag}-": worker.device for worker in plan.workers}
+    kinds = {join(root, "envs", f"{one.stack}-{one.build.tag}-"): one.device for one in plan.workers}
     environments = sum(
         catalogue.torch.disk_mib[device]
         for prefix, device in kinds.items()

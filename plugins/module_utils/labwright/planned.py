@@ -73,6 +73,7 @@ class HostPlan:
     notes: list[Finding] = field(default_factory=list)
     waivers: list[dict[str, str]] = field(default_factory=list)
     sandbox: str = ""
+    docker: bool = False  # Docker Desktop, on Windows
     # Where its services listen (host, port), and the addresses that others know them by.
     controller: dict[str, Any] = field(default_factory=dict)
     controller_url: str = ""

@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from labwright import paths
 from labwright.hardware import Gpu
 from labwright.planned import Explained, Fleet, HostPlan, Worker
 from labwright.words import Finding
@@ -60,6 +61,7 @@ CHOICES: dict[str, dict[str, str]] = {
         "quantization": "量化",
         "concurrency": "并发",
         "sandbox": "沙箱",
+        "docker": "Docker",
         "port": "端口",
         "page": "网页",
         "duties": "职责",
@@ -128,7 +130,8 @@ def as_json(lab: Fleet) -> dict[str, Any]:
 def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
     """One host's part."""
     hardware = plan.hardware
-    workers = [worker_json(one, at, plan.workers_listen, speaker) for at, one in enumerate(plan.workers)]
+    windows = bool(hardware and hardware.platform == paths.WINDOWS)
+    workers = [worker_json(one, at, plan.workers_listen, speaker, windows) for at, one in enumerate(plan.workers)]
     return {
         "host": plan.host,
         "address": plan.address,
@@ -148,6 +151,7 @@ def host_json(plan: HostPlan, speaker: Speaker) -> dict[str, Any]:
         "api_url": plan.api_url,
         "endpoints": plan.endpoints,
         "sandbox": plan.sandbox,
+        **({"docker": plan.docker} if windows else {}),
         "choices": [speaker.choice(one) for one in plan.explain],
         "waivers": plan.waivers,
         "problems": speaker.findings(plan.problems),
@@ -177,8 +181,8 @@ def gpus_json(plan: HostPlan) -> list[dict[str, Any]]:
     return found
 
 
-def worker_json(worker: Worker, order: int, listen: str, speaker: Speaker) -> dict[str, Any]:
-    """One worker."""
+def worker_json(worker: Worker, order: int, listen: str, speaker: Speaker, windows: bool) -> dict[str, Any]:
+    """One worker. Windows has no device files."""
     return {
         "name": worker.name,
         "model": worker.model,
@@ -192,7 +196,8 @@ def worker_json(worker: Worker, order: int, listen: str, speaker: Speaker) -> di
         "quantization": worker.quantization,
         "device": worker.device,
         "gpus": [
-            {"uuid": one.uuid, "name": one.name, "index": one.index, "devices": devices(one)} for one in worker.gpus
+            {"uuid": one.uuid, "name": one.name, "index": one.index, "devices": [] if windows else devices(one)}
+            for one in worker.gpus
         ],
         "memory_mib": worker.memory_mib,
         "memory_each_mib": worker.each_mib,

@@ -18,6 +18,7 @@ import jsonschema
 import yaml
 
 from hostkit.result import Problem
+from labwright import paths
 
 PREFIX = "lab_"
 # What the plays themselves set on hosts while they run; no wish of a user's.
@@ -46,6 +47,20 @@ class Host:
     def address(self) -> str:
         """Where the other hosts reach this one."""
         return str(self.wishes["lab_address"])
+
+    @property
+    def platform(self) -> str:
+        """What the inventory says that it is, by its group."""
+        return paths.WINDOWS if paths.GROUP in self.groups else paths.LINUX
+
+    @property
+    def system(self) -> paths.System:
+        """The same, with how paths are written there."""
+        return paths.of(self.platform)
+
+    def below(self, wish: str, *parts: str) -> str:
+        """A path below one of the host's folders, such as ``lab_root``."""
+        return self.system.join(str(self.wishes[wish]), *parts)
 
 
 @cache  # asked for every host of the lab

@@ -10,7 +10,7 @@ import textwrap
 import urllib.request
 import zipfile
 from http.client import HTTPMessage
-from io import StringIO
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def test_an_answer_does_not_repeat_it(
     files = [{"path": "a", "url": server.url, "sha256": "0"}]
     request = {"path": str(tmp_path / "m"), "store": str(tmp_path), "files": files}
     text = json.dumps({"verb": "model", "request": request, "logins": LOGIN})
-    monkeypatch.setattr(sys, "stdin", StringIO(text))
+    monkeypatch.setattr(sys, "stdin", TextIOWrapper(BytesIO(b"\xef\xbb\xbf" + text.encode())))
     assert main([]) == 1
     said = capsys.readouterr()
     assert HUSH not in said.out + said.err

@@ -210,6 +210,18 @@ def host(name: str, groups: str, **wishes: Any) -> Host:
     return host_of(name, groups.split(), variables)
 
 
+WINDOWS_FOLDERS = {  # as inventories/lab/group_vars/windows/wiring.yml sets them
+    "lab_root": "C:\\labwright",
+    "lab_state": "C:\\ProgramData\\labwright\\state",
+    "lab_store": "C:\\ProgramData\\labwright\\store",
+}
+
+
+def on_windows(one: Host) -> Host:
+    """The same host, in the group windows with the folders of that group."""
+    return Host(one.name, one.groups | {"windows"}, {**one.wishes, **WINDOWS_FOLDERS})
+
+
 # --- machines --------------------------------------------------------------------------------------------------------
 
 NEW_DRIVER = "580.65.06"
@@ -262,7 +274,11 @@ def lab(
 
 def one_host(hardware: Hardware, **wishes: Any) -> planned.HostPlan:
     """The plan of a lab of one host, by this repository's catalogue; ChatGLM2 is wished for unless told otherwise."""
-    fleet = [host("one1", "controller api workers", **{"lab_models": ["chatglm2-6b"], **wishes})]
+    wishes = {"lab_models": ["chatglm2-6b"], **wishes}
+    if hardware.platform == LINUX:
+        fleet = [host("one1", "controller api workers", **wishes)]
+    else:
+        fleet = [host("ctl9", "controller api"), on_windows(host("one1", "workers", **wishes))]
     return lab(fleet, {"one1": hardware}, catalogue_=real()).hosts["one1"]
 
 

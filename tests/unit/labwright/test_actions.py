@@ -96,6 +96,81 @@ def test_the_python_that_runs_it(arguments: dict[str, Any], variables: dict[str,
     assert seen[0]["argv"][0] == python
 
 
+PYTHON = r"C:\labwright\conda\python.exe"
+NO_FILE = {"failed": True, "rc": 2, "msg": "Failed to run: 'x': The system cannot find the file specified"}
+
+
+def ask_windows(
+    answer: dict[str, Any], arguments: dict[str, Any], check: bool = False, **variables: Any
+) -> tuple[dict[str, Any], list[Any]]:
+    """The same on a host that PowerShell answers for; with what was sent to which module, and in which mode."""
+    one = action(HOSTKIT, arguments, check)
+    one._connection._shell._IS_WINDOWS = True
+    one._templar = SimpleNamespace(template=lambda text: text)
+    seen: list[Any] = []
+
+    def execute(name: str, sent: dict[str, Any], **_more: Any) -> dict[str, Any]:
+        seen.append((name, sent, one._task.check_mode))
+        return answer
+
+    one._execute_module = execute
+    result: dict[str, Any] = one.run(None, {"ansible_facts": {}, **variables})
+    assert one._task.check_mode == check
+    return result, seen
+
+
+@pytest.mark.parametrize("check", [False, True])
+def test_on_windows_a_module_carries_it_and_nothing_of_that_module_comes_back(check: bool) -> None:
+    said = json.dumps(Result(changed=True, message="done", after="x\n").as_dict()) + "\r\n"
+    answer = {"rc": 0, "stdout": said, "stderr": "", "cmd": "C", "invocation": {"module_args": {"stdin": "secret"}}}
+    result, seen = ask_windows(answer, GOOD, check, hostkit_python=PYTHON)
+    assert result == {"changed": True, "msg": "done", "data": {}, "diff": {**result["diff"]}}
+    ((name, sent, mode),) = seen
+    assert (name, sent["argv"], mode) == ("ansible.windows.win_command", [PYTHON, "-c", HOSTKIT.BOOT], False)
+    assert json.loads(sent["stdin"].split("\n")[1]) == {**GOOD, "check": check}
+
+
+def test_boot_has_no_word_that_windows_would_read_otherwise() -> None:
+    assert not set('"%^&|<>\n') & set(HOSTKIT.BOOT)
+    assert len(HOSTKIT.BOOT) < 1000
+
+
+def test_windows_without_hostkit_python() -> None:
+    result, seen = ask_windows({}, GOOD)
+    assert result["msg"].startswith("LW-HOSTKIT-008: hostkit_python is not set")
+    assert seen == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "check", "outcome"),
+    [
+        (GOOD, False, {"failed": True}),
+        (GOOD, True, {"changed": True}),
+        ({"verb": "env", "request": {"state": "absent"}}, False, {"changed": False}),
+        ({"verb": "env", "request": {"state": "absent"}}, True, {"changed": False}),
+        ({"verb": "sweep", "request": {"folders": []}}, False, {"changed": False}),
+    ],
+    ids=["fails", "would change", "nothing to remove", "nothing to remove in check mode", "nothing to sweep"],
+)
+def test_python_is_not_there_yet(arguments: dict[str, Any], check: bool, outcome: dict[str, Any]) -> None:
+    result, _seen = ask_windows(NO_FILE, arguments, check, hostkit_python=PYTHON)
+    assert outcome.items() <= result.items()
+    if result.get("failed"):
+        assert result["msg"].startswith(f"LW-HOSTKIT-010: {PYTHON} does not start: ")
+        assert "role anaconda brings it" in result["msg"]
+    elif not result["changed"]:
+        assert result["warnings"][0].startswith("LW-HOSTKIT-010: ")
+
+
+def test_on_windows_a_program_that_broke_is_quoted_without_secrets() -> None:
+    credentials = {"mirror.example.com": {"user": "u", "password": "s3cret"}}
+    answer = {"failed": True, "rc": 1, "stdout": "", "stderr": "went wrong: s3cret", "msg": "non-zero return code"}
+    result, _seen = ask_windows(
+        answer, {"verb": "take", "request": {}}, hostkit_python=PYTHON, lab_mirror_credentials=credentials
+    )
+    assert result["msg"] == "LW-HOSTKIT-006: hostkit did not answer on this host: went wrong: ***"
+
+
 def test_no_diff_without_a_change() -> None:
     assert "diff" not in ask(answering(json.dumps(Result(before="a", after="a").as_dict())), GOOD)
 
@@ -685,6 +760,23 @@ def test_the_bundle_is_made_as_the_first_host_wishes(maker: Path) -> None:
         *("--debian-mirror=https://mirror.example/debian", "--tag=cpu"),
     }
     assert told(maker)["netrc"] == ""
+
+
+def test_the_bundle_serves_windows_hosts_where_there_are_some(maker: Path) -> None:
+    task_vars = variables()
+    task_vars["groups"]["windows"] = ["w11"]
+    act({"do": "bundle"}, task_vars)
+    assert [one for one in told(maker)["argv"] if one.startswith(("--platform", "--installer"))] == [
+        "--platform=win-64"
+    ]
+    task_vars = variables(lab_docker_desktop=True)
+    task_vars["groups"] |= {"windows": ["w11"], "agents": ["w11"]}
+    act({"do": "bundle"}, task_vars)
+    assert told(maker)["argv"][-2:] == ["--platform=win-64", "--installer=docker-desktop"]
+    linux = variables(lab_docker_desktop=True)
+    linux["groups"] |= {"agents": ["w11"]}
+    act({"do": "bundle"}, linux)
+    assert not any(one.startswith(("--platform", "--installer")) for one in told(maker)["argv"])
 
 
 def test_the_bundle_takes_the_page_where_a_host_has_it(maker: Path) -> None:

@@ -350,15 +350,15 @@ def test_what_fastchat_is_told_of_a_quantisation(planned: dict[str, Any], expect
 
 
 def test_a_worker_sees_only_the_cards_that_are_its_own() -> None:
-    two: dict[str, Any] = {**delivery.paths(ALL_IN_ONE[0], worker("fp16", 2), catalogue())}
+    two: dict[str, Any] = {**delivery.served(ALL_IN_ONE[0], worker("fp16", 2), catalogue())}
     assert two["environment"] == {"CUDA_VISIBLE_DEVICES": "GPU-0,GPU-1"}
     assert two["devices"] == ["/dev/nvidia0", "/dev/nvidia1", *delivery.CUDA_DEVICES]
-    none: dict[str, Any] = {**delivery.paths(ALL_IN_ONE[0], worker("fp32", 0, "cpu"), catalogue())}
+    none: dict[str, Any] = {**delivery.served(ALL_IN_ONE[0], worker("fp32", 0, "cpu"), catalogue())}
     assert (none["environment"], none["devices"]) == ({}, [])
 
 
 def test_a_packed_model_is_another_folder_from_another_repository() -> None:
-    assert delivery.paths(ALL_IN_ONE[0], worker("int4"), catalogue())["model_path"] == "/opt/labwright/models/big-int4"
+    assert delivery.served(ALL_IN_ONE[0], worker("int4"), catalogue())["model_path"] == "/opt/labwright/models/big-int4"
     found = delivery.model(host("w1", "workers", lab_bundle_url=""), "big", "int4", catalogue())
     assert found["path"] == "/opt/labwright/models/big-int4"
     assert [file["url"] for file in found["files"]] == [
@@ -543,19 +543,13 @@ def test_all_gaps_are_found_at_once_and_each_is_said_once() -> None:
     assert gaps("one1", fleet, LOCKED_GPU, both) == ["LW-PLAN-012", "LW-PLAN-005"]
 
 
-def test_a_windows_host_is_planned_and_not_changed() -> None:
-    assert gaps("w11", THREE, machine(platform="win-64")) == ["LW-PLAN-022"]
-    assert gaps("idle9", [*THREE, host("idle9", "spare")], machine(platform="win-64")) == []
-
-
 T4 = machine(card(16 * 1024, "7.5", "Tesla T4"), driver="535.104.05")
 
 
-def on_a_t4(model: str, platform: str = "linux-64") -> tuple[Host, dict[str, Any]]:
+def on_a_t4(model: str) -> tuple[Host, dict[str, Any]]:
     """A host without a bundle and its lab, planned by this repository's catalogue."""
-    groups = "controller api workers" + (" agents" if platform == "linux-64" else "")
-    one = host("c1", groups, lab_models=[model], lab_bundle_url="")
-    return one, written(lab([one], {"c1": replace(T4, platform=platform)}, catalogue_=real()))
+    one = host("c1", "controller api workers agents", lab_models=[model], lab_bundle_url="")
+    return one, written(lab([one], {"c1": T4}, catalogue_=real()))
 
 
 @pytest.mark.parametrize("model", ["qwen2.5-0.5b-instruct", "qwen2.5-7b-instruct"])
@@ -576,12 +570,6 @@ def test_a_t4_without_a_bundle_is_brought_everything(model: str) -> None:
 def test_a_model_without_known_sums_or_of_this_repository_stays_a_gap_without_a_bundle(model: str) -> None:
     one, whole = on_a_t4(model)
     assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], shared(whole, "c1"), real())] == ["LW-PLAN-007"]
-
-
-def test_a_windows_host_with_locks_is_still_planned_only() -> None:
-    one, whole = on_a_t4("qwen2.5-7b-instruct", "win-64")
-    assert whole["hosts"]["c1"]["workers"][0]["torch"] == {"version": "2.10.0", "tag": "cu128", "torchvision": "0.25.0"}
-    assert [row.id for row in delivery.gaps(one, whole["hosts"]["c1"], shared(whole, "c1"), real())] == ["LW-PLAN-022"]
 
 
 # --- removal ---------------------------------------------------------------------------------------------------------

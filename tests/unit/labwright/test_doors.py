@@ -28,7 +28,7 @@ def requests(fleet: Sequence[Host], **more: Any) -> dict[str, dict[str, Any]]:
     """Each host's request, from the plan's JSON."""
     plan = json.loads(json.dumps(written(lab(fleet, **more))))
     found = doors.of(plan["hosts"])
-    return {one.name: doors.request(found[one.name], one.wishes) for one in fleet}
+    return {one.name: doors.request(found[one.name], one) for one in fleet}
 
 
 def row(request: dict[str, Any], kind: str, what: str) -> dict[str, Any]:
@@ -84,7 +84,7 @@ def test_a_spread_lab() -> None:
     assert row(found["c1"], "inward", "controller")["from"] == ["192.0.2.2", "192.0.2.3", "192.0.2.4"]
     assert row(found["w4"], "inward", "worker")["from"] == ["192.0.2.2", "192.0.2.3", "192.0.2.1"]
     assert row(found["a3"], "inward", "worker")["from"] == ["192.0.2.2", "192.0.2.1"]
-    assert found["g5"] == found["idle6"] == doors.absent()
+    assert found["g5"] == found["idle6"] == doors.absent("linux-64")
 
 
 def test_everybody_may_ask_the_gateway_unless_the_site_names_its_clients() -> None:
@@ -109,7 +109,7 @@ def test_the_page_is_reached_as_the_api_is() -> None:
 
 def test_a_site_with_rules_of_its_own_gets_none_of_ours() -> None:
     own = [Host(one.name, one.groups, {**one.wishes, "lab_firewall": False}) for one in THREE]
-    assert all(found == doors.absent() for found in requests(own).values())
+    assert all(found == doors.absent("linux-64") for found in requests(own).values())
 
 
 def test_names_are_handed_on_and_a_machine_on_paper_is_no_peer() -> None:
@@ -117,7 +117,7 @@ def test_names_are_handed_on_and_a_machine_on_paper_is_no_peer() -> None:
     found = requests(fleet, machines={"w3": machine(source="given")})
     assert row(found["c1"], "inward", "controller")["from"] == ["w2.example.org"]
     assert row(found["c1"], "peers", "worker")["to"] == ["w2.example.org"]
-    assert found["w3"] == doors.absent()
+    assert found["w3"] == doors.absent("linux-64")
 
 
 def test_an_inner_api_on_the_network_is_nobodys_but_its_hosts() -> None:
@@ -179,7 +179,7 @@ LABS = st.lists(
 def test_what_the_lab_needs_is_open_and_nothing_else(fleet: list[Host], clients: list[str]) -> None:
     fleet = [Host(one.name, one.groups, {**one.wishes, "lab_api_clients": clients}) for one in fleet]
     plan = json.loads(json.dumps(written(lab(fleet))))["hosts"]
-    found = {one.name: doors.request(doors.of(plan)[one.name], one.wishes) for one in fleet}
+    found = {one.name: doors.request(doors.of(plan)[one.name], one) for one in fleet}
     address = {name: one["address"] for name, one in plan.items()}
     needed = {(name, peer, port) for name, peer, port in paths(plan)}
     for name, request in found.items():

@@ -21,7 +21,7 @@ from labwright import catalog, delivery, doors, memory, needs
 from labwright.catalog import Engine
 from labwright.hardware import Gpu, Hardware, seen
 from labwright.planned import HostPlan, Worker
-from unit.labwright.made_up import STACKS, card, catalogue, host, ids, lab, machine, real, written
+from unit.labwright.made_up import STACKS, card, catalogue, host, ids, lab, machine, one_host, real, written
 from unit.labwright.plugins import ROOT
 
 GIB = 1024
@@ -32,7 +32,7 @@ SERVICES = ROOT / "roles/fastchat/vars/engines"
 def planned(hardware: Hardware, **wishes: Any) -> HostPlan:
     """The plan of one host that serves with vLLM, by this repository's catalogue."""
     wished = {"lab_models": [SMALL], "lab_engine": "vllm", **wishes}
-    return lab([host("one1", "controller api workers", **wished)], {"one1": hardware}, catalogue_=real()).hosts["one1"]
+    return one_host(hardware, **wished)
 
 
 def worker(*cards: Gpu, **wishes: Any) -> Worker:

@@ -73,5 +73,5 @@ def test_text_tree_takes_the_texts_with_these_endings(tmp_path: Path) -> None:
     assert FILTERS.text_tree(str(tmp_path / "none"), [".py"]) == {}
 
 
-def test_ansible_finds_both() -> None:
-    assert set(FILTERS.FilterModule().filters()) == {"systemd_argv", "text_tree"}
+def test_ansible_finds_each() -> None:
+    assert set(FILTERS.FilterModule().filters()) == {"systemd_argv", "text_tree", "windows_facts"}

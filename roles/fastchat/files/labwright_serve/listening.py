@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import glob
 import http.client
 import ipaddress
 import logging
 import math
 import os
-import pwd
 import socket
 import time
 from collections.abc import Callable, Sequence
@@ -23,6 +23,8 @@ from labwright_serve import watchdog
 
 # The watchdog asks for this; FastChat has no such route, and answering 404 takes nothing but a live event loop.
 ASKED = "/labwright-alive"
+# What bind() says of a port that somebody has. Windows (10013) also keeps ranges of ports for itself, for Hyper-V say.
+TAKEN, KEPT = (errno.EADDRINUSE, 10048), 10013
 
 
 def end(sentence: str) -> NoReturn:
@@ -55,7 +57,7 @@ class Door:
 
 
 def holder(host: str, port: int) -> str:
-    """Who listens there, as far as this user may know."""
+    """Who listens there, as far as this user may know; on Windows nobody says."""
     ours = "00000000" if ":" in host else f"{int.from_bytes(socket.inet_aton(host), 'little'):08X}"
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for row in Path(table).read_text(encoding="ascii").splitlines()[1:] if Path(table).exists() else ():
@@ -69,6 +71,8 @@ def holder(host: str, port: int) -> str:
                     if os.readlink(link) == f"socket:[{inode}]":  # noqa: PTH115
                         process = Path(link).parents[1]
                         return f"process {process.name} ({(process / 'comm').read_text().strip()})"
+            import pwd  # Windows has no such module, and no such table
+
             with contextlib.suppress(KeyError):
                 return f"a program of the user {pwd.getpwuid(int(uid)).pw_name}"
     return "another program"
@@ -79,7 +83,10 @@ def guarded(host: str, port: int, take: Callable[[], object]) -> None:
     try:
         take()
     except OSError as error:
-        taken = f"; {holder(host, port)} has the port" if error.errno == 98 else ""
+        taken = f"; {holder(host, port)} has the port" if error.errno in TAKEN else ""
+        if error.errno == KEPT:
+            kept = "Windows keeps it for itself (netsh interface ipv4 show excludedportrange tcp)"
+            taken = f"; another program has the port, or {kept}"
         end(
             f"LW-SERVE-001: cannot listen on {host}:{port}: {error.strerror}{taken}. Expected an address of this host "
             "with a free port: stop that program, or plan another port or address."
@@ -101,10 +108,13 @@ def bind(arguments: Sequence[str]) -> Door:
     if not version or options.port is None or options.ssl:
         end("LW-SERVE-003: expected --host with an address (no name), --port, and no --ssl: the gateway has the keys.")
     bound = socket.socket(socket.AF_INET6 if version == 6 else socket.AF_INET)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # On Linux this lets a service that was restarted have its port at once. On Windows the same option would let any
+    # program take the port away, and there is one that forbids just that.
+    own = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
+    bound.setsockopt(socket.SOL_SOCKET, own, 1)
     guarded(options.host, options.port, lambda: bound.bind((options.host, options.port)))
     door = Door(bound, bound.getsockname()[:2])
-    watchdog.start(door.alive)
+    watchdog.start(door.alive, end)
     return door
 
 

@@ -1,4 +1,4 @@
-"""systemd's watchdog, without its library: a process that hangs is killed and started again."""
+"""A process that hangs is killed and started again: by systemd, without its library, or by itself."""
 
 from __future__ import annotations
 
@@ -18,14 +18,24 @@ def notify(words: str) -> None:
             sender.sendto(words.encode(), "\0" + name[1:] if name.startswith("@") else name)
 
 
-def start(alive: Callable[[float], bool]) -> None:
-    """Ask `alive` every third of the unit's WatchdogSec, giving it as many seconds, and pass on only a yes."""
-    third = int(os.environ.get("WATCHDOG_USEC", "0")) / 3e6
+def start(alive: Callable[[float], bool], end: Callable[[str], object]) -> None:
+    """Ask `alive` every third of the time that is allowed, giving it as many seconds, and pass on only a yes.
+
+    systemd kills a service that it does not hear from for WatchdogSec. Nobody does so on Windows: there the process
+    ends itself after three times without a yes (LABWRIGHT_WATCHDOG_S), and NSSM starts it again. That fails where
+    something holds Python's own lock for ever.
+    """
+    own = float(os.environ.get("LABWRIGHT_WATCHDOG_S", "0"))
+    third = (own or int(os.environ.get("WATCHDOG_USEC", "0")) / 1e6) / 3
 
     def watch() -> None:
+        silent = 0
         while True:
-            if alive(third):
+            silent = 0 if alive(third) else silent + 1
+            if not silent:
                 notify("WATCHDOG=1")
+            elif own and silent == 3:
+                end(f"LW-SERVE-007: this process has answered nothing for {own:g} s or longer, and ends itself.")
             time.sleep(third)
 
     if third:

@@ -52,7 +52,7 @@ def load(make: Callable[[], Any]) -> Any:
     """The worker, or the end with the reason why there is none."""
     path = sys.argv[sys.argv.index("--model-path") + 1] if "--model-path" in sys.argv[:-1] else "FastChat's default"
     # Without this transformers takes a path that is not there for a name on its hub, and complains about that name.
-    if path.startswith("/") and not (Path(path) / "config.json").is_file():
+    if Path(path).is_absolute() and not (Path(path) / "config.json").is_file():
         end(f"LW-SERVE-005: there is no model in {path}: it has no config.json. Run the provisioning again.")
     try:
         return make()
