@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from scripted import CODE, DONE, KEY, PYTHON, Lab
 
 PAGE = Path(__file__).resolve().parents[2] / "docs/agents.md"
