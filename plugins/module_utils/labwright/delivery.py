@@ -407,7 +407,7 @@ def agent(host: Host, prefix: str) -> dict[str, Any]:
         return {"argv": [host.below("lab_root", "bin", "labwright-agent"), *task]}
     etc, join = host.system.etc, host.system.join
     config = ["--config", join(etc, "agents", "OAI_CONFIG_LIST")]
-    work = ["--work-dir", host.below("lab_root", "work")]
+    work = ["--home", host.below("lab_root", "work")]
     environment = {
         **host.system.environment(prefix),
         "PYTHONPATH": host.below("lab_root", "agents"),
