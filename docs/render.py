@@ -1,7 +1,7 @@
 """Render the pages of docs/reference that have their one source elsewhere: `python docs/render.py`.
 
-inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan and verdict, locks.md
-from the stacks, their locks, the wheels whose sum is known, and the trials.
+inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict and agents,
+locks.md from the stacks, their locks, the wheels whose sum is known, and the trials.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ that is not in this table is refused, with the name that was probably meant. Set
 | variable | default | may be | what it is |
 |---|---|---|---|
 """
-PROBLEMS = """# What the plan and the verdict may say, by id / 规划和验证结论可能给出的信息（按编号）
+PROBLEMS = """# What plan, verdict and agents may say, by id / 规划、验证结论和智能体可能给出的信息（按编号）
 
-Rendered from `plugins/module_utils/labwright/words.yml` and `plugins/module_utils/hostkit/cures.py` by
-`docs/render.py`; not edited by hand. Words in braces stand for what was found. An id without a second sentence is a
-rule by which an option was rejected, not a problem.
+Rendered from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py` and
+`agents/labwright_agents/words.json` by `docs/render.py`; not edited by hand. Words in braces stand for what was found.
+An id without a second sentence is a rule by which an option was rejected, not a problem.
 
 """
 
@@ -107,6 +107,16 @@ def causes() -> dict[str, dict[str, dict[str, str]]]:
     }
 
 
+def of_agents() -> dict[str, dict[str, dict[str, str]]]:
+    """What the agents' programs say, in the same shape."""
+    said = json.loads((ROOT / "agents/labwright_agents/words.json").read_text(encoding="utf-8"))
+    plain = {
+        one: {name: text.replace("{{", "{").replace("}}", "}") for name, text in row.items()}
+        for one, row in said.items()
+    }
+    return {one: {name: {"message": text} for name, text in row.items()} for one, row in plain.items()}
+
+
 def tried(stack: Stack, tag: str, platform: str, trials: list[dict[str, Any]]) -> str:
     """What a trial of exactly these locks showed."""
     digest = hashlib.sha256("".join(layer.digest for layer in stack.layers(tag, platform)).encode()).hexdigest()
@@ -158,7 +168,7 @@ def pages() -> dict[Path, str]:
     trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
     return {
         REFERENCE / "inventory.md": inventory(wishes),
-        REFERENCE / "problems.md": problems(words | causes()),
+        REFERENCE / "problems.md": problems(words | causes() | of_agents()),
         REFERENCE / "locks.md": locks(catalog.load(ROOT / "env", None), trials),
     }
 

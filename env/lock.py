@@ -57,9 +57,9 @@ def check(sources: Sequence[Source], env: Path) -> list[str]:
     return found + [fault for source in sources for fault in checking.faults(source, wheels, book, python)]
 
 
-def lock(sources: Sequence[Source], env: Path, index: str) -> list[str]:
+def lock(sources: Sequence[Source], env: Path, index: str, keep: bool) -> list[str]:
     """Lock anew; return what there is to say."""
-    run = resolving.Locking(env, host_python(env), index)
+    run = resolving.Locking(env, host_python(env), index, keep)
     said = [run.confirm(sources)]
     for source in sources:
         for path in run.lock(source):
@@ -78,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("names", nargs="*", metavar="NAME", help="sources to lock or check; all of them by default")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a lock is not right")
+    parser.add_argument("--keep", action="store_true", help="move nothing that is locked; for one package more or less")
     parser.add_argument("--torch-index", default=torch.INDEX, metavar="URL", help=f"instead of {torch.INDEX}")
     options = parser.parse_args(argv)
     try:
@@ -87,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             closures = sum(len(one.closures()) for one in sources)
             print("\n".join(faults) or f"{len(sources)} sources with {closures} closures are locked as they should be.")
             return 1 if faults else 0
-        print("\n".join(lock(sources, ENV, options.torch_index)))
+        print("\n".join(lock(sources, ENV, options.torch_index, options.keep)))
     except (LockError, Problem) as error:
         print(error, file=sys.stderr)
         return 2

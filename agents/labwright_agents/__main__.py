@@ -7,21 +7,37 @@ import importlib
 import pkgutil
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from labwright_agents import programs
+from labwright_agents.running import common, conduct
+
+
+def modules() -> dict[str, Any]:
+    """Every program by its name."""
+    names = sorted(module.name for module in pkgutil.iter_modules(programs.__path__))
+    return {name: importlib.import_module(f"{programs.__name__}.{name}") for name in names}
+
+
+def commands(parser: argparse.ArgumentParser) -> dict[str, Any]:
+    """Give a parser a command for each program; return the programs."""
+    choices = parser.add_subparsers(dest="program", required=True, metavar="PROGRAM")
+    found = modules()
+    for name, module in found.items():
+        own = choices.add_parser(name, help=module.SUMMARY, description=module.SUMMARY)
+        if not hasattr(module, "run"):
+            common(own)
+        module.add_arguments(own)
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the program that was named; return its exit status."""
-    parser = argparse.ArgumentParser(prog="labwright_agents", description="Run one of the lab's agent programs.")
-    choices = parser.add_subparsers(dest="program", required=True, metavar="PROGRAM")
-    runs = {}
-    for module in pkgutil.iter_modules(programs.__path__):
-        program = importlib.import_module(f"{programs.__name__}.{module.name}")
-        program.add_arguments(choices.add_parser(module.name, help=program.SUMMARY, description=program.SUMMARY))
-        runs[module.name] = program.run
+    parser = argparse.ArgumentParser(prog="labwright-agent", description="Run one of the lab's agent programs.")
+    found = commands(parser)
     options = parser.parse_args(argv)
-    status: int = runs[options.program](options)
+    module = found[options.program]
+    status: int = module.run(options) if hasattr(module, "run") else conduct(options.program, module, options)
     return status
 
 

@@ -1,139 +1,224 @@
-"""Hold the two-agent conversation of AutoGen 0.2: the model writes code, this process runs it, the model concludes.
+"""What a program needs for a conversation by AutoGen 0.2: agents that ask the model, and hands that run its code.
 
-The code of the model runs on this machine, as this user, in the work folder, with a time limit. Whoever starts this
-process is its sandbox (the lab starts it in a systemd unit with few rights). AutoGen's own choice of a sandbox is not
-used: it asks for Docker by default, and takes the mere presence of /.dockerenv for a sandbox.
+Every answer and every run goes through here, so that each is counted against the limits and written into the trace,
+whatever AutoGen makes of it. AutoGen's own choice of a sandbox is not used: it asks for Docker by default, and takes
+the mere presence of /.dockerenv for a sandbox.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
-import os
-import sys
+import logging
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-from labwright_agents.errors import AgentError, endpoint_sentence
-from labwright_agents.outcome import Execution, Message, Outcome, is_end
+from labwright_agents import sandbox
+from labwright_agents.errors import AgentError, endpoint_fault
+from labwright_agents.limits import Budget, Limits, cut
+from labwright_agents.outcome import Execution, is_end, language_of
+from labwright_agents.trace import Trace
 
-USER, ASSISTANT = "user_proxy", "assistant"
-# Said when the model neither writes code nor ends. An empty message, AutoGen's default, breaks FastChat's templates.
-NUDGE = "Write a program for the task, or end with TERMINATE if everything is done."
+ENDLESS = 10**6  # AutoGen's own limits are not used: ours say why
 
 
-class RecordingExecutor:
-    """AutoGen's local executor, with a record of what really ran."""
+@dataclass
+class Conversation:
+    """One conversation: what is asked, of whom, and what may be used up. `more` is what a program adds to it."""
 
-    def __init__(self, work_dir: Path, timeout: int) -> None:
-        """Run code in work_dir, each message's code for at most `timeout` seconds."""
-        from autogen.coding import LocalCommandLineCodeExecutor
+    task: str
+    entries: list[dict[str, Any]]
+    limits: Limits
+    trace: Trace
+    settings: sandbox.Settings
+    work_dir: Path
+    budget: Budget
+    example: dict[str, Any] | None = None
+    more: dict[str, Any] = field(default_factory=dict)
 
-        self._inner = LocalCommandLineCodeExecutor(timeout=timeout, work_dir=work_dir)
-        self.executions: list[Execution] = []
+    @property
+    def language(self) -> str:
+        """The language of the task: en or zh."""
+        return language_of(self.task)
+
+    def model(self, name: str, system: dict[str, str]) -> Any:
+        """An agent that asks the model; its system message by language."""
+        from autogen import AssistantAgent
+
+        llm_config = {
+            # A price silences AutoGen's warning that it does not know what this model costs.
+            "config_list": [{"price": [0, 0], "timeout": self.limits.request_seconds, **one} for one in self.entries],
+            "temperature": 0,
+            "cache_seed": None,
+        }
+        agent = AssistantAgent(
+            name,
+            system_message=system[self.language],
+            llm_config=llm_config,
+            code_execution_config=False,
+            max_consecutive_auto_reply=ENDLESS,
+        )
+        agent.client = Asked(agent.client, name, self)
+        return agent
+
+    def person(self, name: str, reply: str, *, runs_code: bool = False) -> Any:
+        """An agent without a model: it runs the code that it is sent, or else says `reply`."""
+        from autogen import UserProxyAgent
+
+        agent = UserProxyAgent(
+            name,
+            human_input_mode="NEVER",
+            is_termination_msg=lambda message: is_end(message.get("content")),
+            max_consecutive_auto_reply=ENDLESS,
+            # An empty message, AutoGen's default, breaks FastChat's templates.
+            default_auto_reply=reply,
+            code_execution_config={"executor": Hands(self)} if runs_code else False,
+            llm_config=False,
+        )
+
+        def note(message: Any, **_others: Any) -> Any:
+            said = message if isinstance(message, str) else str(message.get("content") or "")
+            self.trace.add("message", who=name, content=said)
+            return message
+
+        agent.register_hook("process_message_before_send", note)
+        return agent
+
+    @contextlib.contextmanager
+    def quiet(self) -> Iterator[None]:
+        """Turn what the endpoint answers instead of words into AgentError, and keep what AutoGen prints to itself."""
+        import openai
+
+        first = self.entries[0]
+        place = first["base_url"], first["model"]
+        try:
+            with contextlib.redirect_stdout(io.StringIO()):
+                yield
+        except openai.APIStatusError as error:
+            raise endpoint_fault(error.status_code, _words(error), *place) from error
+        except openai.APIConnectionError as error:
+            raise endpoint_fault(None, str(error.__cause__ or error).rstrip("."), *place) from error
+        except openai.OpenAIError as error:
+            raise endpoint_fault(0, str(error), *place) from error
+        except TimeoutError as error:  # AutoGen's own, for openai's
+            raise endpoint_fault(None, f"no answer within {self.limits.request_seconds} s", *place) from error
+
+
+class Asked:
+    """The client of one agent: AutoGen's, with each answer counted and traced."""
+
+    def __init__(self, inner: Any, who: str, conversation: Conversation) -> None:
+        """Stand before AutoGen's own client."""
+        self._inner, self._who, self._conversation = inner, who, conversation
+
+    def __getattr__(self, name: str) -> Any:
+        """Whatever else AutoGen wants of its client."""
+        return getattr(self._inner, name)
+
+    def create(self, **config: Any) -> Any:
+        """Ask the model, within the limits."""
+        budget, trace = self._conversation.budget, self._conversation.trace
+        budget.check()
+        config["messages"] = alternate(config["messages"])
+        start = time.monotonic()
+        response = self._inner.create(**config)
+        said = str(self._inner.extract_text_or_completion_object(response)[0] or "")
+        usage = response.usage
+        # An endpoint that does not count is counted by its letters, so that the limit holds.
+        asked = usage.prompt_tokens if usage else sum(len(one["content"]) for one in config["messages"]) // 4
+        given = usage.completion_tokens if usage else len(said) // 4
+        trace.add(
+            "answer",
+            who=self._who,
+            content=said,
+            prompt_tokens=asked,
+            completion_tokens=given,
+            seconds=round(time.monotonic() - start, 3),
+        )
+        budget.answered(self._who, said, asked + given)
+        return response
+
+
+class Hands:
+    """The sandbox's executor, with what runs traced and its output cut to the limit."""
+
+    def __init__(self, conversation: Conversation) -> None:
+        """Run code in the conversation's folder."""
+        self._conversation = conversation
+        self._shown: tuple[str, str] | None = None
+        limits = conversation.limits
+        self._inner: Any = sandbox.executor(
+            conversation.settings, conversation.work_dir, min(limits.code_seconds, limits.seconds), self._note
+        )
 
     @property
     def code_extractor(self) -> Any:
-        """Return what finds code blocks in a message."""
+        """What finds code blocks in a message."""
         return self._inner.code_extractor
 
     def execute_code_blocks(self, code_blocks: Sequence[Any]) -> Any:
-        """Run a message's code blocks and remember them with their result."""
-        from autogen.coding.base import CommandLineCodeResult
-
-        try:
-            result = self._inner.execute_code_blocks(list(code_blocks))
-        except (ValueError, OSError, NotImplementedError) as error:
-            # AutoGen raises for code that it refuses; the model should be told, as for any other failure.
-            result = CommandLineCodeResult(exit_code=1, output=f"{error}\n")
-        languages = ", ".join(dict.fromkeys(str(block.language) for block in code_blocks))
-        code = "\n\n".join(str(block.code) for block in code_blocks)
-        self.executions.append(Execution(languages, code, int(result.exit_code), str(result.output)))
+        """Run a message's code blocks."""
+        result = self._inner.execute_code_blocks(list(code_blocks))
+        result.output = cut(result.output, self._conversation.limits.output)
         return result
+
+    def run(self, code: str, shown: str, hidden: str) -> tuple[int, str]:
+        """Run a Python program of ours; return exit code and output. The trace has `shown` in its place, and its output
+        without `hidden`."""
+        from autogen.coding import CodeBlock
+
+        self._shown = shown, hidden
+        try:
+            result = self.execute_code_blocks([CodeBlock(language="python", code=code)])
+        finally:
+            self._shown = None
+        return int(result.exit_code), str(result.output)
 
     def restart(self) -> None:
         """Do nothing: each run is a process of its own."""
 
+    def _note(self, run: Execution) -> None:
+        shown, hidden = self._shown or (run.code, "")
+        self._conversation.trace.add(
+            "run",
+            language=run.language,
+            code=shown,
+            exit_code=run.exit_code,
+            output=run.output.replace(hidden + "\n", "") if hidden else run.output,
+            seconds=round(run.seconds, 3),
+            cause=run.cause,
+        )
 
-def prepare_environment(base_urls: Sequence[str]) -> None:
-    """Set what AutoGen, the OpenAI client and the executed code read from the environment of this process."""
-    # AutoGen runs `python` from PATH. There may be none (Debian has only python3), or another one.
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    os.environ["AUTOGEN_USE_DOCKER"] = "False"
-    # The lab's endpoint is never behind the site's proxy.
-    hosts = [urlsplit(url).hostname or "" for url in base_urls]
-    for name in ("NO_PROXY", "no_proxy"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name, ""), *hosts]))
+
+def alternate(messages: Sequence[dict[str, Any]]) -> list[dict[str, str]]:
+    """The messages with neighbours of one role as one: many models know only turns of two, and a group has more."""
+    found: list[dict[str, str]] = []
+    for one in messages:
+        role, content = str(one["role"]), str(one.get("content") or "")
+        if found and found[-1]["role"] == role:
+            found[-1] = {"role": role, "content": f"{found[-1]['content']}\n\n{content}"}
+        else:
+            found.append({"role": role, "content": content})
+    return found
 
 
-def converse(
-    task: str,
-    config: list[dict[str, Any]],
-    *,
-    system: str,
-    work_dir: Path,
-    max_turns: int,
-    code_timeout: int,
-    request_timeout: int,
-) -> Outcome:
-    """Ask the model to solve a task; raise AgentError when the endpoint does not play its part."""
-    prepare_environment([entry["base_url"] for entry in config])
-    # A part of FLAML that AutoGen does not use asks to be installed.
-    warnings.filterwarnings("ignore", message="flaml.automl is not available")
-    import openai
-    from autogen import AssistantAgent, UserProxyAgent
+def executed(code: int, output: str) -> str:
+    """What AutoGen says to the model when code has run."""
+    return f"exitcode: {code} ({'execution succeeded' if code == 0 else 'execution failed'})\nCode output: {output}"
 
-    first = config[0]
-    llm_config = {
-        # A price silences AutoGen's warning that it does not know what this model costs.
-        "config_list": [{"price": [0, 0], **entry} for entry in config],
-        "temperature": 0,
-        "cache_seed": None,
-        "timeout": request_timeout,
-    }
-    executor = RecordingExecutor(work_dir, code_timeout)
-    assistant = AssistantAgent(
-        ASSISTANT,
-        system_message=system,
-        llm_config=llm_config,
-        code_execution_config=False,
-        max_consecutive_auto_reply=max_turns,
-    )
-    user = UserProxyAgent(
-        USER,
-        human_input_mode="NEVER",
-        is_termination_msg=lambda message: is_end(message.get("content")),
-        max_consecutive_auto_reply=max_turns,
-        default_auto_reply=NUDGE,
-        code_execution_config={"executor": executor},
-        llm_config=False,
-    )
-    start = time.monotonic()
+
+def needs_autogen() -> None:
+    """Raise AgentError where AutoGen is not installed."""
+    logging.disable(logging.WARNING)  # AutoGen's dependencies warn of packages that are not needed here,
+    warnings.filterwarnings("ignore", message="flaml.automl is not available")  # as of a part of FLAML.
     try:
-        # AutoGen prints as it goes, even when silent; the transcript is ours.
-        with contextlib.redirect_stdout(io.StringIO()):
-            user.initiate_chat(assistant, message=task, max_turns=max_turns, silent=True)
-    except openai.APIStatusError as error:
-        words = _words(error)
-        raise AgentError(endpoint_sentence(error.status_code, words, first["base_url"], first["model"])) from error
-    except openai.APIConnectionError as error:
-        reason = str(error.__cause__ or error).rstrip(".")
-        raise AgentError(endpoint_sentence(None, reason, first["base_url"], first["model"])) from error
-    except openai.OpenAIError as error:
-        raise AgentError(endpoint_sentence(0, str(error), first["base_url"], first["model"])) from error
-    seconds = time.monotonic() - start
-    messages = tuple(_message(item) for item in user.chat_messages[assistant])
-    return Outcome(task, messages, tuple(executor.executions), seconds, first["model"], first["base_url"])
-
-
-def _message(item: dict[str, Any]) -> Message:
-    # AutoGen keeps roles from the view of one agent; names say who spoke.
-    name = str(item.get("name") or (USER if item["role"] == "assistant" else ASSISTANT))
-    return Message("user" if name == USER else "assistant", name, str(item.get("content") or ""))
+        import autogen  # noqa: F401
+    except ImportError as error:
+        raise AgentError("LW-AGENT-020", error=error) from error
 
 
 def _words(error: Any) -> str:

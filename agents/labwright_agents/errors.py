@@ -1,45 +1,52 @@
-"""The faults that a person can set right, as sentences with ids."""
+"""The faults that a person can set right, as sentences with ids, in English and Chinese (words.json)."""
 
 from __future__ import annotations
 
+import json
 import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+WORDS = Path(__file__).resolve().parent / "words.json"
+# FastChat names what it serves in this sentence (error 40301), joined with `&&`.
+ONLY = re.compile(r"Only (.*?) allowed now, your model")
+
+
+@cache
+def words() -> dict[str, dict[str, str]]:
+    """Each id with its sentence by language."""
+    found: dict[str, dict[str, str]] = json.loads(WORDS.read_text(encoding="utf-8"))
+    return found
 
 
 class AgentError(Exception):
     """A fault whose text starts with an id: what was found, what was expected, what to set or run."""
 
+    def __init__(self, id_: str, **values: Any) -> None:
+        """Name the sentence and what stands in its braces."""
+        self.id, self.values = id_, values
+        super().__init__(self.say())
 
-# FastChat names what it serves in this sentence (error 40301), joined with `&&`.
-ONLY = re.compile(r"Only (.*?) allowed now, your model")
+    def say(self, language: str = "en") -> str:
+        """The sentence, with its id."""
+        return f"{self.id}: {words()[self.id][language].format(**self.values)}"
 
 
-def endpoint_sentence(status: int | None, words: str, base_url: str, model: str) -> str:
-    """Say what an endpoint's refusal means: its HTTP status (None when nothing answered) and its own words."""
-    where = f"the endpoint {base_url}"
+def endpoint_fault(status: int | None, said: str, base_url: str, model: str) -> AgentError:
+    """What an endpoint's refusal means: its HTTP status (None when nothing answered) and its own words."""
+    values = {"base_url": base_url, "model": model, "words": said, "status": status}
     if status is None:
-        return (
-            f"LW-AGENT-011: {where} did not answer ({words}). Check that the API service runs, and that base_url in "
-            "the configuration is its address and ends in /v1."
-        )
-    if match := ONLY.search(words):
+        return AgentError("LW-AGENT-011", **values)
+    if match := ONLY.search(said):
         served = match[1].replace("&&", ", ").strip()
-        found = f"serves {served}" if served else "serves no model at present; is a worker running?"
-        return (
-            f"LW-AGENT-012: {where} does not serve the model {model!r}; it {found}. "
-            "Set `model` in the configuration to the name under which the worker registered."
-        )
+        return AgentError("LW-AGENT-012", served=served or "-", **values)
     if status == 404:
-        return (
-            f"LW-AGENT-013: {where} answered 404: {words}. Either base_url does not end in /v1, or it does not serve "
-            f"the model {model!r}."
-        )
+        return AgentError("LW-AGENT-013", **values)
     if status == 401:
-        return f"LW-AGENT-014: {where} refused the key: {words}. Set `api_key` in the configuration."
-    if "50002" in words or "out of memory" in words.lower():
-        return (
-            f"LW-AGENT-015: the worker behind {base_url} ran out of GPU memory: {words}. "
-            "Choose a smaller quantisation for this model, or a shorter task."
-        )
-    if "40303" in words or "maximum context length" in words:
-        return f"LW-AGENT-016: the conversation is longer than the model's context: {words}."
-    return f"LW-AGENT-017: {where} answered {status}: {words}. The logs of the API service and of the worker say more."
+        return AgentError("LW-AGENT-014", **values)
+    if "50002" in said or "out of memory" in said.lower():
+        return AgentError("LW-AGENT-015", **values)
+    if "40303" in said or "maximum context length" in said:
+        return AgentError("LW-AGENT-016", **values)
+    return AgentError("LW-AGENT-017", **values)

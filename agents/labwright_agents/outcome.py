@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
-Verdict = Literal["answered", "code failed", "no code", "not finished"]
+from labwright_agents.trace import Event
+
+Verdict = Literal["answered", "code failed", "no code", "not finished", "nothing found", "no citation"]
 END = "TERMINATE"
 CODE_BLOCK = re.compile(r"```[ \t]*(\w+)?[ \t]*\r?\n(.*?)\r?\n[ \t]*```", re.DOTALL)
+CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message; `role` is `user` for the side that runs the code and `assistant` for the model."""
+    """One message; `role` is `assistant` for a model and `user` for anyone else."""
 
     role: str
     name: str
@@ -24,45 +27,22 @@ class Message:
 
 @dataclass(frozen=True)
 class Execution:
-    """One run of the code blocks of a message, as the executor saw it, not as anybody tells it."""
+    """One run of the code blocks of a message, as the executor saw it, not as anybody tells it.
+
+    `cause` is a sentence with an id when the sandbox ended the code; "" when it ended by itself.
+    """
 
     language: str
     code: str
     exit_code: int
     output: str
+    seconds: float = 0.0
+    cause: str = ""
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """A whole conversation with its verdict; `seconds` is its length, the model's and the code's time together."""
-
-    task: str
-    messages: tuple[Message, ...]
-    executions: tuple[Execution, ...]
-    seconds: float
-    model: str
-    base_url: str
-
-    @property
-    def verdict(self) -> Verdict:
-        """Judge by what happened: see `judge`."""
-        return judge(self.messages, self.executions)
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the object that `--json` prints; code, output and exit_code are those of the last run."""
-        last = self.executions[-1] if self.executions else None
-        return {
-            "task": self.task,
-            "messages": [asdict(message) for message in self.messages],
-            "executions": [asdict(execution) for execution in self.executions],
-            "code": last.code if last else None,
-            "output": last.output if last else None,
-            "exit_code": last.exit_code if last else None,
-            "verdict": self.verdict,
-            "seconds": round(self.seconds, 3),
-            "model": self.model,
-            "base_url": self.base_url,
-        }
+def language_of(text: str) -> str:
+    """The language that a task is in: zh with any Chinese character, else en."""
+    return "zh" if CHINESE.search(text) else "en"
 
 
 def is_end(content: str | None) -> bool:
@@ -76,7 +56,7 @@ def is_end(content: str | None) -> bool:
 
 
 def judge(messages: Sequence[Message], executions: Sequence[Execution]) -> Verdict:
-    """Return the verdict: answered only if code ran, its last run exited 0, and the model ended the conversation."""
+    """The verdict: answered only if code ran, its last run exited 0, and the model ended the conversation."""
     if not messages or messages[-1].role != "assistant" or not is_end(messages[-1].content):
         return "not finished"
     if not executions:
@@ -84,19 +64,66 @@ def judge(messages: Sequence[Message], executions: Sequence[Execution]) -> Verdi
     return "answered" if executions[-1].exit_code == 0 else "code failed"
 
 
-def transcript(outcome: Outcome) -> str:
-    """Return the conversation for people: the task, the code that the model wrote, its output, the verdict."""
-    parts = [f"Task\n{_inset(outcome.task)}"]
-    runs = iter(outcome.executions)
-    for message in outcome.messages[1:]:
-        if message.role == "assistant":
-            parts.append(f"{message.name} ({outcome.model})\n{_inset(message.content)}")
-        elif message.content.startswith("exitcode:") and (run := next(runs, None)) is not None:
-            parts.append(f"The code ran, exit code {run.exit_code}, and printed\n{_inset(run.output)}")
-        else:
-            parts.append(f"{message.name}\n{_inset(message.content)}")
-    parts.append(f"Verdict: {outcome.verdict}, in {outcome.seconds:.1f} s, by {outcome.model} at {outcome.base_url}\n")
-    return "\n\n".join(parts)
+def messages_of(events: Sequence[Event]) -> list[Message]:
+    """What was said, by whom."""
+    roles = {"answer": "assistant", "message": "user"}
+    return [Message(roles[one["kind"]], one["who"], one["content"]) for one in events if one["kind"] in roles]
+
+
+def executions_of(events: Sequence[Event]) -> list[Execution]:
+    """What ran."""
+    names = ("language", "code", "exit_code", "output", "seconds", "cause")
+    return [Execution(*(one[name] for name in names)) for one in events if one["kind"] == "run"]
+
+
+def as_json(events: Sequence[Event]) -> dict[str, Any]:
+    """The object that `--json` prints; code, output and exit_code are those of the last run."""
+    start, end = events[0], events[-1]
+    runs = executions_of(events)
+    last = runs[-1] if runs else None
+    names = ("language", "code", "exit_code", "output", "seconds", "cause")
+    found = {name: start[name] for name in ("conversation", "program", "task", "model", "base_url", "sandbox")}
+    return found | {
+        "messages": [vars(one) for one in messages_of(events)],
+        "executions": [{name: getattr(one, name) for name in names} for one in runs],
+        "code": last.code if last else None,
+        "output": last.output if last else None,
+        "exit_code": last.exit_code if last else None,
+        **{name: end[name] for name in end if name not in ("at", "conversation", "kind")},
+    }
+
+
+def is_result(event: Event, run: Event | None) -> bool:
+    """Whether a message only repeats the run before it, as AutoGen does for the model's sake."""
+    return event["kind"] == "message" and run is not None and event["content"].startswith("exitcode:")
+
+
+def transcript(events: Sequence[Event]) -> str:
+    """The conversation for people: the task, what the model wrote, the output of its code, the verdict."""
+    start, end = events[0], events[-1]
+    parts = [f"Task\n{_inset(start['task'])}"]
+    run = None
+    for one in events[1:]:
+        if one["kind"] == "answer":
+            parts.append(f"{one['who']} ({start['model']})\n{_inset(one['content'])}")
+        elif one["kind"] == "run":
+            run = one
+            why = f"\n{one['cause']}" if one["cause"] else ""
+            parts.append(
+                f"The code ran {start['sandbox']}, exit code {one['exit_code']}, and printed\n"
+                f"{_inset(one['output'])}{why}"
+            )
+        elif one["kind"] == "message" and not is_result(one, run) and one["content"] != start["task"]:
+            parts.append(f"{one['who']}\n{_inset(one['content'])}")
+    if end["kind"] == "end":
+        parts += [end["why"]] if end["why"] else []
+        marks = {True: " (cited)", False: ""}
+        parts += ["\n".join(f"[{one['number']}] {one['where']}{marks[one['cited']]}" for one in end.get("sources", []))]
+        parts.append(
+            f"Verdict: {end['verdict']}, in {end['seconds']:.1f} s, with {end['tokens']} tokens, "
+            f"by {start['model']} at {start['base_url']}\n"
+        )
+    return "\n\n".join(filter(None, parts))
 
 
 def _inset(text: str) -> str:

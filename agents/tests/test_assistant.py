@@ -1,154 +1,55 @@
-"""The assistant program from outside, in a process of its own, against an endpoint that says what the test wants.
-
-They need a Python that has pyautogen 0.2.35 (env/agents): the one that LABWRIGHT_AGENT_PYTHON names, or this one.
-"""
+"""The assistant from outside: verdicts, transcripts, refusals of the endpoint."""
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import socket
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-AGENTS = Path(__file__).resolve().parent.parent
-PYTHON = os.environ.get("LABWRIGHT_AGENT_PYTHON") or sys.executable
-if "LABWRIGHT_AGENT_PYTHON" not in os.environ and importlib.util.find_spec("autogen") is None:
-    pytest.skip("set LABWRIGHT_AGENT_PYTHON to a Python with the packages of env/agents", allow_module_level=True)
-
-CODE = "Here it is.\n\n```python\nprint(6 * 7)\n```"
-DONE = "It printed 42.\n\nTERMINATE"
-
-
-@dataclass
-class Endpoint:
-    """An OpenAI-like endpoint that gives its replies in turn; a reply is a text, or (HTTP status, body)."""
-
-    replies: list[Any]
-    requests: list[dict[str, Any]] = field(default_factory=list)
-    paths: list[str] = field(default_factory=list)
-    port: int = 0
-
-    def answer(self) -> tuple[int, dict[str, Any]]:
-        reply = self.replies[min(len(self.requests), len(self.replies)) - 1]
-        if isinstance(reply, tuple):
-            return reply
-        message = {"role": "assistant", "content": reply}
-        choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-        return 200, {
-            "id": "1",
-            "object": "chat.completion",
-            "created": 1,
-            "model": "m",
-            "choices": [choice],
-            "usage": usage,
-        }
-
-
-def serve(endpoint: Endpoint) -> ThreadingHTTPServer:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            endpoint.paths.append(self.path)
-            self.send_error(404)
-
-        def do_POST(self) -> None:
-            endpoint.paths.append(self.path)
-            endpoint.requests.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status, body = endpoint.answer()
-            content = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *words: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    endpoint.port = server.server_address[1]
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    return server
-
-
-@dataclass
-class Lab:
-    """A folder with a configuration, and a way to run the program there."""
-
-    folder: Path
-    servers: list[ThreadingHTTPServer] = field(default_factory=list)
-
-    def endpoint(self, *replies: Any) -> Endpoint:
-        endpoint = Endpoint(list(replies))
-        self.servers.append(serve(endpoint))
-        self.config(f"http://127.0.0.1:{endpoint.port}/v1")
-        return endpoint
-
-    def config(self, base_url: str, **more: Any) -> None:
-        entry = {"base_url": base_url, "model": "m", "api_key": "NULL", **more}
-        (self.folder / "config.json").write_text(json.dumps([entry]))
-
-    def run(self, *words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        argv = [PYTHON, "-m", "labwright_agents", "assistant", "--config", str(self.folder / "config.json"), *words]
-        # A bare environment, as a systemd unit has it; everything that would leave the machine ends at a dead proxy.
-        bare = {
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(AGENTS),
-            "HTTP_PROXY": "http://127.0.0.1:9",
-            "HTTPS_PROXY": "http://127.0.0.1:9",
-            "HOME": str(self.folder),
-        }
-        return subprocess.run(
-            argv, env={**bare, **(env or {})}, cwd=self.folder, capture_output=True, text=True, timeout=120, check=False
-        )
-
-    def ask(self, *words: str, task: str = "Print 42.") -> tuple[int, dict[str, Any]]:
-        done = self.run("--task", task, "--json", *words)
-        assert done.stdout.count("\n") == 1, done.stdout + done.stderr
-        return done.returncode, json.loads(done.stdout)
-
-
-@pytest.fixture
-def lab(tmp_path: Path) -> Iterator[Lab]:
-    lab = Lab(tmp_path)
-    yield lab
-    for server in lab.servers:
-        server.shutdown()
-        server.server_close()
+from scripted import CODE, DONE, KEY, Lab
 
 
 def test_code_is_run_and_the_model_concludes(lab: Lab) -> None:
     endpoint = lab.endpoint(CODE, DONE)
-    status, said = lab.ask()
-    assert (status, said["verdict"]) == (0, "answered")
+    status, said = lab.ask("assistant")
+    assert (status, said["verdict"], said["why"]) == (0, "answered", "")
     assert (said["code"], said["output"], said["exit_code"]) == ("print(6 * 7)", "42\n", 0)
     assert [m["role"] for m in said["messages"]] == ["user", "assistant", "user", "assistant"]
     assert said["messages"][2]["content"] == "exitcode: 0 (execution succeeded)\nCode output: 42\n"
-    assert (said["model"], said["base_url"]) == ("m", f"http://127.0.0.1:{endpoint.port}/v1")
+    assert (said["model"], said["base_url"]) == ("m", endpoint.url)
+    assert (said["answers"], said["tokens"]) == (2, 84)
     assert [r["temperature"] for r in endpoint.requests] == [0, 0]
     assert endpoint.requests[0]["messages"][0]["role"] == "system"
     # GET /v1/models would make FastChat drop a worker that is slow to answer.
     assert set(endpoint.paths) == {"/v1/chat/completions"}
 
 
-def test_the_transcript_shows_task_code_output_and_verdict(lab: Lab) -> None:
+def test_a_chinese_task_gets_a_chinese_conversation(lab: Lab) -> None:
+    endpoint = lab.endpoint("写好了。\n\n```python\nprint('你好')\n```", "好的", "打印了你好。\n\nTERMINATE")
+    status, said = lab.ask("assistant", task="打印你好。")
+    assert (status, said["verdict"], said["output"]) == (0, "answered", "你好\n")
+    assert "请为任务写一个程序" in endpoint.requests[2]["messages"][-1]["content"]
+
+
+def test_the_transcript_shows_task_code_output_and_verdict_in_three_forms(lab: Lab) -> None:
     lab.endpoint(CODE, DONE)
-    done = lab.run("--task", "Print 42.", "--transcript", "t.txt", "--work-dir", "a b/work")
+    words = [word for name in ("t.txt", "t.jsonl", "t.html") for word in ("--transcript", name)]
+    done = lab.run("assistant", "--task", "Print 42.", *words, "--work-dir", "a b/work")
     assert done.returncode == 0
-    for words in ("Print 42.", "print(6 * 7)", "exit code 0", "  | 42\n", "Verdict: answered"):
-        assert words in done.stdout
+    for part in ("Print 42.", "print(6 * 7)", "exit code 0", "  | 42\n", "Verdict: answered", "without a sandbox"):
+        assert part in done.stdout
     assert (lab.folder / "t.txt").read_text().strip() == done.stdout.strip()
     assert list((lab.folder / "a b/work").glob("*.py"))
+    events = [json.loads(line) for line in (lab.folder / "t.jsonl").read_text().splitlines()]
+    assert [one["kind"] for one in events] == ["start", "message", "answer", "run", "message", "answer", "end"]
+    answer, run = events[2], events[3]
+    assert (answer["who"], answer["prompt_tokens"], answer["completion_tokens"]) == ("assistant", 30, 12)
+    assert (run["exit_code"], run["output"]) == (0, "42\n")
+    assert answer["seconds"] >= 0
+    assert "<details>" in (lab.folder / "t.html").read_text()
+    assert lab.traces() == [events]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +67,7 @@ def test_the_transcript_shows_task_code_output_and_verdict(lab: Lab) -> None:
 )
 def test_the_verdict_follows_what_happened(lab: Lab, replies: list[str], verdict: str, code: int | None) -> None:
     lab.endpoint(*replies)
-    status, said = lab.ask("--max-turns", "4", "--code-timeout", "2")
+    status, said = lab.ask("assistant", "--max-turns", "4", "--code-timeout", "2")
     assert (said["verdict"], said["exit_code"]) == (verdict, code)
     assert status == (0 if verdict == "answered" else 1)
 
@@ -174,36 +75,79 @@ def test_the_verdict_follows_what_happened(lab: Lab, replies: list[str], verdict
 @pytest.mark.parametrize(
     ("reply", "id_", "words"),
     [
-        (
-            (400, {"object": "error", "message": "Only a&&b allowed now, your model m", "code": 40301}),
-            "012",
-            "serves a, b",
-        ),
-        ((400, {"object": "error", "message": "Only  allowed now, your model m", "code": 40301}), "012", "no model"),
+        ((400, {"message": "Only a&&b allowed now, your model m", "code": 40301}), "012", "it serves: a, b"),
+        ((400, {"message": "Only  allowed now, your model m", "code": 40301}), "012", "no model"),
         ((404, {"detail": "Not Found"}), "013", "/v1"),
         ((401, {"error": {"message": "wrong key", "code": "invalid_api_key"}}), "014", "api_key"),
-        ((400, {"object": "error", "message": "(CUDA out of memory)", "code": 50002}), "015", "quantisation"),
+        ((400, {"message": "(CUDA out of memory)", "code": 50002}), "015", "quantisation"),
+        ((400, {"message": "This model's maximum context length is 5 tokens.", "code": 40303}), "016", "shorter"),
     ],
 )
 def test_a_refusal_is_a_sentence(lab: Lab, reply: tuple[int, dict[str, Any]], id_: str, words: str) -> None:
     lab.endpoint(reply)
-    done = lab.run("--task", "x", "--json")
+    done = lab.run("assistant", "--task", "x", "--json", "--transcript", "t.txt")
     assert done.returncode == 2
     assert done.stderr.startswith(f"LW-AGENT-{id_}: ")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
-    assert json.loads(done.stdout)["verdict"] == "not asked"
+    said = json.loads(done.stdout)
+    assert (said["verdict"], said["id"]) == ("not asked", f"LW-AGENT-{id_}")
+    assert lab.traces()[0][-1]["verdict"] == "not asked"
+
+
+def test_a_refusal_in_the_middle_keeps_what_was_said(lab: Lab) -> None:
+    lab.endpoint(CODE, (500, {"message": "gone"}))
+    status, said = lab.ask("assistant")
+    assert (status, said["verdict"], said["output"]) == (1, "not finished", "42\n")
+    assert said["why"].startswith("LW-AGENT-017: ")
 
 
 def test_an_endpoint_that_does_not_listen_is_a_sentence(lab: Lab) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        lab.config(f"http://127.0.0.1:{free.getsockname()[1]}/v1")
-        done = lab.run("--task", "x")
+        lab.config({"base_url": f"http://127.0.0.1:{free.getsockname()[1]}/v1"})
+        done = lab.run("assistant", "--task", "x")
     assert (done.returncode, done.stderr[:12]) == (2, "LW-AGENT-011")
 
 
-def test_docker_settings_of_the_machine_change_nothing(lab: Lab) -> None:
-    lab.endpoint(CODE, DONE)
-    done = lab.run("--task", "x", "--json", env={"AUTOGEN_USE_DOCKER": "1", "DOCKER_HOST": "unix:///nowhere"})
-    assert json.loads(done.stdout)["verdict"] == "answered"
+def test_the_sentence_is_in_the_labs_language(lab: Lab) -> None:
+    endpoint = lab.endpoint((401, {"message": "no"}))
+    lab.config({"base_url": endpoint.url}, language="zh")
+    assert "拒绝了密钥" in lab.run("assistant", "--task", "x").stderr
+
+
+def test_the_next_api_is_asked_when_one_is_down(lab: Lab) -> None:
+    endpoint = lab.endpoint(CODE, DONE)
+    lab.config({"base_url": "http://127.0.0.1:9/v1", "max_retries": 0}, {"base_url": endpoint.url})
+    assert lab.ask("assistant")[1]["verdict"] == "answered"
+
+
+def test_no_other_model_answers_in_its_place(lab: Lab) -> None:
+    endpoint = lab.endpoint(CODE, DONE)
+    lab.config({"base_url": "http://127.0.0.1:9/v1", "max_retries": 0}, {"base_url": endpoint.url, "model": "other"})
+    assert lab.ask("assistant")[1]["id"] == "LW-AGENT-011"
+    assert lab.ask("assistant", "--model", "other")[1]["model"] == "other"
+    assert endpoint.requests[0]["model"] == "other"
+    status, said = lab.ask("assistant", "--model", "gpt-9")
+    assert (status, said["id"]) == (2, "LW-AGENT-027")
+
+
+def test_a_busy_endpoint_is_asked_again(lab: Lab) -> None:
+    endpoint = lab.endpoint((429, {"message": "busy"}), (503, {"message": "busy"}), CODE, DONE)
+    assert lab.ask("assistant")[1]["verdict"] == "answered"
+    assert len(endpoint.requests) == 4
+
+
+def test_a_secret_is_written_nowhere(lab: Lab) -> None:
+    show = f"```python\nprint({KEY[:9]!r} + {KEY[9:]!r}, 'password=hunter2hunter2')\n```"
+    lab.endpoint(show, DONE)
+    done = lab.run(
+        "assistant", "--task", f"Print {KEY}.", "--transcript", "t.html", "--transcript", "t.jsonl", "--json"
+    )
+    files = [path.read_text() for path in (lab.folder / "t.html", lab.folder / "t.jsonl")]
+    files += [path.read_text() for path in (lab.folder / "home/traces").iterdir()]
+    assert len(files) == 3
+    for text in (done.stdout, done.stderr, *files):
+        assert KEY not in text
+        assert "hunter2" not in text
+    assert json.loads(done.stdout)["output"] == "*** password=***\n"

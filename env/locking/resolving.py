@@ -125,9 +125,10 @@ def split(closure: Closure, packages: Sequence[Package], reached: dict[str, set[
 class Locking:
     """One run of `make lock`: the catalogue, the book of needs, and what was resolved so far."""
 
-    def __init__(self, env: Path, python: str, index: str = torch.INDEX) -> None:
-        """`python` is the full version of the stacks' interpreter; `index` is PyTorch's, or a mirror of it."""
-        self.env, self.python, self.index = env, python, index
+    def __init__(self, env: Path, python: str, index: str = torch.INDEX, keep: bool = False) -> None:
+        """`python` is the full version of the stacks' interpreter; `index` is PyTorch's, or a mirror of it. With `keep`
+        what is locked stays at its version, so that a package more moves no other."""
+        self.env, self.python, self.index, self.keep = env, python, index, keep
         self.wheels, self.book = torch.read_wheels(env), requires.read(env)
         self.reader = Reader(env.parent / ".cache" / "metadata")
         self.said: list[str] = []
@@ -136,7 +137,8 @@ class Locking:
         """Resolve a source's closures and write their locks; return them. All or nothing."""
         shares: dict[Path, list[Package]] = {}
         for platform in source.platforms:
-            common: list[str] = []
+            kept = locked(source, platform) if self.keep else []
+            common = [f"{package.name}=={package.version}" for package in kept]
             for closure in [one for one in source.closures() if one.platform == platform]:
                 if closure.tag and self.wheels.row(closure) is None:
                     self.said.append(
@@ -205,7 +207,8 @@ def differing(some: Sequence[Package], others: Sequence[Package]) -> str:
     return ", ".join(sorted(found))
 
 
-def locked(source: Source) -> list[Package]:
-    """Everything in a source's locks as they are on disk."""
-    paths = {closure.path(layer): None for closure in source.closures() for layer in source.layers}
+def locked(source: Source, platform: str | None = None) -> list[Package]:
+    """Everything in a source's locks as they are on disk, for all platforms or one."""
+    closures = [one for one in source.closures() if platform is None or one.platform == platform]
+    paths = {closure.path(layer): None for closure in closures for layer in source.layers}
     return [package for path in paths for package in read_if_there(path)]

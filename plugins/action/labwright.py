@@ -617,7 +617,9 @@ def before(folder: Path, lab: str = "") -> tuple[dict[str, Any], list[Finding]]:
 
 def write(folder: Path, written: Mapping[str, Any]) -> None:
     """The plan as one file, and each host's part with what it must know of the lab, each put in place whole."""
-    shared = {key: written[key] for key in ("format", "lab", "language", "served", "workers", "worker_urls")}
+    shared = {
+        key: written[key] for key in ("format", "lab", "language", "served", "workers", "capacity", "worker_urls")
+    }
     rules = doors.of(written["hosts"])
     try:
         (folder / "hosts").mkdir(parents=True, exist_ok=True)

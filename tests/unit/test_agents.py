@@ -1,11 +1,13 @@
-"""The agents' pure parts: configuration, sentences, verdicts, transcripts, and the tasks that the demo is about."""
+"""The agents' pure parts: configuration, sentences, verdicts, limits, masks, traces, the index, the demo's tasks."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labwright_agents.__main__ import main
-from labwright_agents.config import read_config
-from labwright_agents.errors import AgentError, endpoint_sentence
-from labwright_agents.outcome import Execution, Message, Outcome, is_end, judge, transcript
-from labwright_agents.programs.assistant import TASKS, example, listing
+from labwright_agents import config, errors, harness, index, limits, mask, outcome, page, running, trace
+from labwright_agents.__main__ import main, modules
+from labwright_agents.errors import AgentError, endpoint_fault
+from labwright_agents.outcome import Execution, Message, is_end, judge
+from labwright_agents.programs import assistant, coder
 
-KNOWN = json.loads(TASKS.read_text(encoding="utf-8"))
+ROOT = Path(__file__).resolve().parents[2]
+KNOWN = json.loads(running.TASKS.read_text(encoding="utf-8"))
 GOOD = {"base_url": "http://127.0.0.1:9527/v1", "model": "m", "api_key": "NULL"}
 CODE = Message("assistant", "assistant", "So:\n```python\nprint(1)\n```")
 END = Message("assistant", "assistant", "It is 1.\n\nTERMINATE")
@@ -31,14 +34,14 @@ def ran(code: int) -> Execution:
 
 
 def write(folder: Path, content: Any) -> Path:
-    path = folder / "config.json"
+    path = folder / "OAI_CONFIG_LIST"
     path.write_text(content if isinstance(content, str) else json.dumps(content))
     return path
 
 
-def test_a_key_is_filled_in_because_openai_wants_one(tmp_path: Path) -> None:
+def test_a_key_and_retries_are_filled_in(tmp_path: Path) -> None:
     entry = {"base_url": "https://lab.example/v1/", "model": "m"}
-    assert read_config(write(tmp_path, [entry])) == [{**entry, "api_key": "NULL"}]
+    assert config.read_config(write(tmp_path, [entry])) == [{**entry, "api_key": "NULL", "max_retries": config.RETRIES}]
 
 
 @pytest.mark.parametrize(
@@ -59,24 +62,63 @@ def test_a_key_is_filled_in_because_openai_wants_one(tmp_path: Path) -> None:
 )
 def test_a_wrong_configuration_is_a_sentence(tmp_path: Path, content: Any, id_: str) -> None:
     with pytest.raises(AgentError, match=f"^LW-AGENT-{id_}: "):
-        read_config(write(tmp_path, content))
+        config.read_config(write(tmp_path, content))
 
 
 def test_a_missing_configuration_is_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(AgentError, match=r"^LW-AGENT-001: .*No such file"):
-        read_config(tmp_path / "none.json")
+        config.read_config(tmp_path / "none.json")
 
 
-def test_the_old_name_of_base_url_says_the_new_one(tmp_path: Path) -> None:
-    with pytest.raises(AgentError, match="base_url"):
-        read_config(write(tmp_path, [{"api_base": "http://127.0.0.1:9527/v1", "model": "m"}]))
+def test_what_the_lab_says_beside_the_configuration(tmp_path: Path) -> None:
+    path = write(tmp_path, [GOOD])
+    assert config.read_lab(path) == config.Lab(1, "", "en")
+    (tmp_path / "lab.json").write_text('{"at_once": 10, "authority": "/ca.crt", "language": "zh"}')
+    assert config.read_lab(path) == config.Lab(10, "/ca.crt", "zh")
+    for wrong in ("[]", '{"at_once": "x"}', "{"):
+        (tmp_path / "lab.json").write_text(wrong)
+        with pytest.raises(AgentError, match=r"^LW-AGENT-002: "):
+            config.read_lab(path)
+
+
+def test_the_labs_authority_is_trusted_and_its_endpoints_need_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SSL_CERT_FILE", "NO_PROXY", "no_proxy", "AUTOGEN_USE_DOCKER"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    config.prepare_environment([GOOD, {**GOOD, "base_url": "https://api2/v1"}], config.Lab(authority="/ca.crt"))
+    assert os.environ["SSL_CERT_FILE"] == "/ca.crt"
+    assert os.environ["NO_PROXY"] == "127.0.0.1,api2"
+
+
+def test_every_sentence_is_in_both_languages_with_the_same_blanks() -> None:
+    blank = re.compile(r"(?<!{){(\w+)")
+    for id_, row in errors.words().items():
+        assert set(row) == {"en", "zh"}, id_
+        assert set(blank.findall(row["en"])) == set(blank.findall(row["zh"])), id_
+
+
+SOURCES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "agents/labwright_agents").rglob("*.py")}
+TESTS = [*(ROOT / "agents/tests").glob("*.py"), Path(__file__), *(ROOT / "tests/sandbox").glob("*.py")]
+
+
+@pytest.mark.parametrize("id_", sorted(errors.words()))
+def test_every_id_is_said_by_a_program_and_brought_about_by_a_test(id_: str) -> None:
+    assert any(id_ in text for text in SOURCES.values())
+    number = id_[-3:]
+    asserted = re.compile(rf'{id_}|"{number}"')
+    assert any(asserted.search(path.read_text(encoding="utf-8")) for path in TESTS)
+
+
+def test_no_program_says_an_id_that_has_no_words() -> None:
+    said = {id_ for text in SOURCES.values() for id_ in re.findall(r"LW-AGENT-\d{3}", text)}
+    assert said <= errors.words().keys()
 
 
 @pytest.mark.parametrize(
     ("status", "words", "id_", "part"),
     [
         (None, "refused", "011", "base_url"),
-        (400, "Only chatglm2-6b&&gpt-3.5 allowed now, your model x", "012", "serves chatglm2-6b, gpt-3.5"),
+        (400, "Only chatglm2-6b&&gpt-3.5 allowed now, your model x", "012", "it serves: chatglm2-6b, gpt-3.5"),
         (400, "Only  allowed now, your model x", "012", "no model at present"),
         (404, "Not Found", "013", "/v1"),
         (401, "no", "014", "api_key"),
@@ -86,7 +128,7 @@ def test_the_old_name_of_base_url_says_the_new_one(tmp_path: Path) -> None:
     ],
 )
 def test_a_refusal_of_the_endpoint_is_a_sentence(status: int | None, words: str, id_: str, part: str) -> None:
-    text = endpoint_sentence(status, words, "http://h/v1", "x")
+    text = str(endpoint_fault(status, words, "http://h/v1", "x"))
     assert text.startswith(f"LW-AGENT-{id_}: ")
     assert part in text
 
@@ -125,23 +167,221 @@ def test_not_an_end(text: str | None) -> None:
     assert not is_end(text)
 
 
+def conversation(path: Path | None = None, known: tuple[str, ...] = ()) -> trace.Trace:
+    """A whole conversation with one run, one nudge and one source."""
+    made = trace.Trace(path, "20260101-000000-00000000", known, 1000)
+    made.add(
+        "start", program="assistant", task="Print 1.", model="m", base_url="http://h/v1", sandbox="nowhere", limits={}
+    )
+    made.add("message", who="user_proxy", content="Print 1.")
+    made.add("answer", who="assistant", content=CODE.content, prompt_tokens=5, completion_tokens=6, seconds=0.5)
+    run = {"language": "python", "code": "print(1)", "exit_code": 0, "output": "1\n", "seconds": 0.1, "cause": ""}
+    made.add("run", **run)
+    made.add("message", who="user_proxy", content=USER.content)
+    made.add("answer", who="assistant", content=END.content, prompt_tokens=5, completion_tokens=6, seconds=0.5)
+    made.add(
+        "end",
+        verdict="answered",
+        why="",
+        seconds=1.23,
+        answers=2,
+        tokens=22,
+        work_dir="w",
+        sources=[{"number": 1, "where": "a.md:1-2", "cited": True, "text": "<b>"}],
+    )
+    made.close()
+    return made
+
+
 def test_the_transcript_for_people() -> None:
-    task = Message("user", "user_proxy", "Print 1.")
-    outcome = Outcome("Print 1.", (task, CODE, USER, END), (ran(0),), 1.23, "m", "http://h/v1")
-    text = transcript(outcome)
+    events = conversation().events
+    text = outcome.transcript(events)
     parts = [
         "Task\n  | Print 1.",
         "print(1)",
-        "exit code 0, and printed\n  | 1\n",
+        "The code ran nowhere, exit code 0, and printed\n  | 1\n",
         "TERMINATE",
+        "[1] a.md:1-2 (cited)",
         "Verdict: answered, in 1.2 s",
     ]
     places = [text.index(part) for part in parts]
     assert places == sorted(places)
-    assert outcome.as_json()["output"] == "1\n"
+    assert text.count("Print 1.") == 1
+    said = outcome.as_json(events)
+    assert (said["output"], said["sandbox"], said["verdict"], said["tokens"]) == ("1\n", "nowhere", "answered", 22)
 
 
-@pytest.mark.parametrize("task", KNOWN["tasks"], ids=lambda task: task["id"])
+def test_a_trace_is_written_as_it_happens_and_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    events = conversation(path).events
+    assert trace.read(path) == events
+    whole = path.read_text(encoding="utf-8")
+    path.write_text(whole[:-20], encoding="utf-8")  # killed in the middle of a line
+    assert trace.read(path) == events[:-1]
+    assert "going on, or killed" in page.of(events[:-1])
+    assert "Verdict" not in outcome.transcript(events[:-1])
+    with pytest.raises(AgentError, match=r"^LW-AGENT-018"):
+        trace.Trace(path, "x", (), 1)
+
+
+def test_long_texts_are_cut_in_a_trace_and_secrets_masked() -> None:
+    made = trace.Trace(None, "x", ("hunter2hunter2",), 300)
+    event = made.add("message", who="a", content="x" * 5000 + "hunter2hunter2", more=["hunter2hunter2"])
+    assert len(event["content"]) < 400
+    assert event["content"].endswith("***")
+    assert event["more"] == ["***"]
+
+
+def test_the_oldest_conversations_go_with_their_work(tmp_path: Path) -> None:
+    names = [f"2026010{day}-000000-00000000" for day in range(1, 6)]
+    for name in names:
+        (tmp_path / "work" / name).mkdir(parents=True)
+        (tmp_path / "traces").mkdir(exist_ok=True)
+        (tmp_path / "traces" / f"{name}.jsonl").write_text("x" * 100)
+    assert trace.prune(tmp_path, keep=2) == []  # each may still be going on
+    for name in names[:4]:
+        os.utime(tmp_path / "traces" / f"{name}.jsonl", (time.time() - 9999,) * 2)
+    assert trace.prune(tmp_path, keep=4) == [names[0]]
+    assert trace.prune(tmp_path, keep=9, most_bytes=250) == [names[2], names[1]]
+    assert sorted(path.name for path in (tmp_path / "work").iterdir()) == names[3:]
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://me:secret@host/", "http://***@host/"),
+        ("Authorization: Bearer abcdefghijkl", "Authorization: Bearer ***"),
+        ("password = 'hunter2hunter2'", "password = ***"),
+        ("api_key=abc123def456", "api_key=***"),
+        ("lw-0123456789abcdefghij sk-abcdefgh12", "lw-*** sk-***"),
+        ("-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----", "***\n\n"),
+        ('{"token": "abcd1234"}', '{"token": ***}'),
+    ],
+)
+def test_what_looks_like_a_secret_is_masked(text: str, masked: str) -> None:
+    assert mask.mask(text) == masked
+    assert mask.mask(masked) == masked
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "token = tokens.pop()",
+        "password = input()",
+        "secret = None",
+        "LW-AGENT-001",
+        'const [password, setPassword] = useState("");',
+        "token = next_token(1)",
+        "for token in text.split():",
+    ],
+)
+def test_code_about_secrets_is_left_as_it_is(text: str) -> None:
+    assert mask.mask(text) == text
+
+
+@given(st.text(), st.text(min_size=4, alphabet=st.characters(exclude_characters="*")))
+def test_a_known_secret_is_nowhere_in_what_is_written(text: str, secret: str) -> None:
+    assert secret not in mask.mask(f"{text}{secret}{text}", [secret])
+
+
+def test_the_page_escapes_what_it_shows() -> None:
+    events = conversation().events
+    events[2]["content"] = "<script>x</script>"
+    text = page.of(events)
+    assert "<script>" not in text
+    assert "<b>" not in text
+    assert "[1] a.md:1-2" in text
+
+
+@given(st.text(), st.integers(10, 100))
+def test_a_cut_text_is_short_and_keeps_its_ends(text: str, most: int) -> None:
+    short = limits.cut(text, most)
+    assert len(short) <= most + 60
+    assert short == text or (short.startswith(text[:5]) and short.endswith(text[len(text) - 3 :]))
+
+
+def test_a_budget_ends_when_it_is_used_up() -> None:
+    budget = limits.Budget(limits.Limits(turns=2, tokens=10))
+    budget.check()
+    budget.answered("a", "x", 3)
+    budget.check()
+    budget.answered("a", "y", 3)
+    with pytest.raises(limits.Stop, match="LW-AGENT-031"):
+        budget.check()
+    budget = limits.Budget(limits.Limits(tokens=10))
+    budget.answered("a", "x", 12)
+    with pytest.raises(limits.Stop, match="LW-AGENT-032"):
+        budget.check()
+    with pytest.raises(limits.Stop, match="LW-AGENT-033"):
+        limits.Budget(limits.Limits(seconds=0)).check()
+
+
+def test_what_belongs_to_a_batch_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    budget = limits.Budget(limits.Limits())
+    budget.belongs_to_parent()
+    budget.check()
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    with pytest.raises(limits.Stop, match="LW-AGENT-036"):
+        budget.check()
+
+
+def folder_of(tmp_path: Path, **texts: str) -> Path:
+    folder = tmp_path / "documents"
+    folder.mkdir(exist_ok=True)
+    for name, text in texts.items():
+        (folder / f"{name}.md").write_text(text, encoding="utf-8")
+    return folder
+
+
+@given(st.text(alphabet=st.sampled_from("ab \n#中文.")))
+def test_passages_hold_every_line_that_is_not_empty_once(text: str) -> None:
+    lines = text.splitlines()
+    found = list(index.passages("a.md", text))
+    covered = [number for one in found for number in range(one.first, one.last + 1)]
+    assert covered == sorted(set(covered))
+    assert {number for number, line in enumerate(lines, start=1) if line.strip()} <= set(covered)
+    for one in found:
+        assert one.text == "\n".join(lines[one.first - 1 : one.last])
+        assert one.last - one.first < index.LINES
+
+
+def test_the_index_follows_the_folder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, one="The cat.", two="The dog barks.")
+    file = tmp_path / "i/x.sqlite"
+    one = index.Index(file, folder)
+    assert [found.where for found in one.search("DOG", 5)] == ["two.md:1-1"]
+    assert one.search("zebra", 5) == one.search("...", 5) == []
+    one.close()
+    (folder / "two.md").unlink()
+    (folder / "one.md").write_text("The cat sleeps now.")
+    again = index.Index(file, folder)
+    assert again.search("dog", 5) == []
+    assert [found.text for found in again.search("cat", 5)] == ["The cat sleeps now."]
+    assert again.count == 1
+
+
+def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, one="The cat.")
+    file = tmp_path / "x.sqlite"
+    for content in (b"no database at all, but long enough to be looked at as one", b""):
+        file.write_bytes(content)
+        made = index.Index(file, folder)
+        assert made.count == 1
+        made.close()
+
+
+def test_chinese_is_found_by_pairs_and_no_word_breaks_the_query(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, one="网关监听端口，使用证书。", two='He said "NEAR(x" AND OR.')
+    made = index.Index(tmp_path / "x.sqlite", folder)
+    assert [found.path for found in made.search("证书", 5)] == ["one.md"]
+    assert [found.path for found in made.search('"NEAR( AND OR', 5)] == ["two.md"]
+
+
+def assistant_tasks() -> list[dict[str, Any]]:
+    return running.examples("assistant")
+
+
+@pytest.mark.parametrize("task", assistant_tasks(), ids=lambda task: task["id"])
 def test_the_code_that_the_demo_model_learns_is_right(task: dict[str, Any], tmp_path: Path) -> None:
     code = "\n".join(task["code"])
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
@@ -161,30 +401,76 @@ def test_no_answer_holds_what_fastchat_would_change(task: dict[str, Any]) -> Non
 def test_tasks_are_named_once_and_in_both_languages() -> None:
     ids = [task["id"] for task in KNOWN["tasks"]]
     assert len(ids) == len(set(ids)) >= 6
-    assert sum(task["language"] == "zh" for task in KNOWN["tasks"]) >= 2
+    assert {task["language"] for task in assistant_tasks()} == {"en", "zh"}
 
 
-def test_the_list_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_assistant_says_what_the_demos_model_has_learnt() -> None:
+    assert KNOWN["system"] == assistant.SYSTEM
+
+
+def under_test(program: str, tests: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """The tests run as the sandbox runs them."""
+    call = f"\n\nsys.exit(main({program!r}, {tests!r}, 'the word') != 0)\n"
+    source = Path(harness.__file__).read_text(encoding="utf-8") + call
+    return subprocess.run([sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(
+    ("program", "tests", "said"),
+    [
+        ("x = 1", "from solution import x\nassert x == 1", "1 test passed\nthe word\n"),
+        ("x = (", "assert True", "The program itself failed.\nSyntaxError"),
+        ("raise SystemExit(0)", "assert True", "The program itself failed.\nSystemExit: 0"),
+        ("x = 1", "import solution\nassert solution.x == 2", "FAILED the file: AssertionError, at tests.py line 2"),
+        ("def f(): print('the word')", "from solution import f\ndef test_a():\n    f()\n    assert 0", "FAILED test_a"),
+        (
+            "",
+            "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(1, 2)",
+            "FAILED T.test_a: AssertionError: 1 != 2",
+        ),
+    ],
+)
+def test_tests_are_run_and_told(program: str, tests: str, said: str, tmp_path: Path) -> None:
+    done = under_test(program, tests, tmp_path)
+    assert done.stdout.startswith(said), done.stdout + done.stderr
+    assert (done.returncode == 0) == ("passed" in said)
+
+
+def test_the_code_of_all_blocks_is_taken_and_no_other_text() -> None:
+    assert coder.code_of("a\n```python\nx\n```\nb\n```sh\nrm\n```\n```\ny\n```") == "x\n\ny"
+
+
+def test_tasks_are_listed_and_found(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["assistant", "--list", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len({row["id"] for row in rows}) == len(rows) == len(assistant_tasks())
     assert main(["assistant", "--list"]) == 0
     assert "Print the first 10 prime numbers." in capsys.readouterr().out
-    rows = json.loads(listing(KNOWN["tasks"], as_json=True))
-    assert [row["id"] for row in rows] == [task["id"] for task in KNOWN["tasks"]]
+    with pytest.raises(AgentError, match=r"LW-AGENT-010.*primes"):
+        running.find(assistant_tasks(), "none")
 
 
-def test_an_unknown_example_names_the_known_ones() -> None:
-    with pytest.raises(AgentError, match=r"^LW-AGENT-010: .*primes"):
-        example(KNOWN["tasks"], "prime")
+def test_every_program_says_what_it_is() -> None:
+    for name, module in modules().items():
+        assert module.SUMMARY.endswith("."), name
+        assert hasattr(module, "run") or (hasattr(module, "talk") and hasattr(module, "judge")), name
 
 
 @pytest.mark.parametrize(
     ("words", "id_"),
-    [
-        (["--task", " ", "--config", "x"], "007"),
-        (["--task", "x"], "008"),
-        (["--task", "x", "--config", "x", "--max-turns", "0"], "009"),
-        (["--task", "x", "--config", "/nowhere/x.json"], "001"),
-    ],
+    [(["--task", " "], "007"), (["--task", "x"], "008"), (["--example", "none"], "010")],
 )
-def test_wrong_use_is_a_sentence(words: list[str], id_: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["assistant", *words]) == 2
-    assert capsys.readouterr().err.startswith(f"LW-AGENT-{id_}: ")
+def test_a_wrong_command_line_is_a_sentence(words: list[str], id_: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["assistant", *words, "--json"]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith(f"LW-AGENT-{id_}: ")
+    assert json.loads(told.out)["verdict"] == "not asked"
+
+
+def test_settings_of_a_sandbox_that_cannot_be_read_are_a_sentence(tmp_path: Path) -> None:
+    from labwright_agents import sandbox
+
+    assert sandbox.read(tmp_path / "none.json").kind == "local"
+    (tmp_path / "sandbox.json").write_text('{"kind": "magic"}')
+    with pytest.raises(AgentError, match=r"^LW-AGENT-050: .*magic"):
+        sandbox.read(tmp_path / "sandbox.json")

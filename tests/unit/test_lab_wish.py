@@ -265,7 +265,7 @@ def test_what_is_missing_is_named_with_the_command() -> None:
 
 def test_missing_programs_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(prerequisites, "refuse_machine", lambda: None)
-    monkeypatch.setattr(prerequisites, "missing", lambda: [prerequisites.Need("crun", "crun")])
+    monkeypatch.setattr(prerequisites, "missing", lambda **_: [prerequisites.Need("crun", "crun")])
     with pytest.raises(LabError, match="apt-get install -y --no-install-recommends crun") as caught:
         prerequisites.check(install=False)
     assert caught.value.code == "LW-LAB-003"

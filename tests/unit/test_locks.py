@@ -315,6 +315,25 @@ def test_a_lock_that_nothing_asks_for_any_more_goes(tmp_path: Path, monkeypatch:
     assert [path.name for path in tmp_path.glob("*.txt")] == ["r-linux-64.txt"]
 
 
+@pytest.mark.parametrize(("keep", "limits"), [(True, ["a==1"]), (False, [])])
+def test_a_package_more_moves_no_other_when_that_is_wished(
+    keep: bool, limits: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = source_in(tmp_path)
+    asked: list[list[str]] = []
+
+    def compiled(_closure: object, _scratch: Path, given: list[str]) -> list[Package]:
+        asked.append(given)
+        return [package("a")]
+
+    run(tmp_path, source, {"": [package("a")]}, monkeypatch)
+    monkeypatch.setattr(resolving, "compiled", compiled)
+    made = resolving.Locking(ENV, PYTHON, keep=keep)
+    made.book = Book({"a": {"1": {"requires_python": "", "requires_dist": []}}}, [])
+    made.lock(source)
+    assert asked == [limits]
+
+
 def test_the_catalogue_and_the_index_must_tell_the_same_sum() -> None:
     row = {
         "file": "torch-2.0.1-cp311-cp311-manylinux1_x86_64.whl",

@@ -1,1 +1,1 @@
-"""The programs, a module each: `SUMMARY`, `add_arguments(parser)` and `run(options) -> int`."""
+"""The programs, a module each: `SUMMARY`, `add_arguments(parser)`, and `talk` and `judge` (running.py), or `run`."""

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hostkit import nssm, place
+from hostkit import place
 from hostkit.result import Problem, Result
 
 WINDOW_S = 3600.0
@@ -32,6 +32,8 @@ def run(request: dict[str, Any], _check: bool) -> Result:
     path = Path(os.environ["RUNTIME_DIRECTORY"], "starts")
     now = time.monotonic()
     if place.windows():
+        from hostkit import nssm  # here: a start on Linux shall not wait for all that it imports
+
         nssm.prune(Path(request["logs"]), request["log_max"])
         if os.environ.get("NSSM_START_COUNT") == "0":
             path.unlink(missing_ok=True)

@@ -80,6 +80,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "page_python": host.system.python(page["prefix"]) if page else "",
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
+        "agents": {"at_once": lab.get("capacity", 1), "language": lab.get("language", "en")},
         "checks": asked,
         "firewall": doors.request(lab["doors"], host),
         "waits_for": [one for one in asked if one["kind"] in ("worker", "controller", "registered", "models")],
@@ -406,7 +407,7 @@ def agent(host: Host, prefix: str) -> dict[str, Any]:
         return {"argv": [host.below("lab_root", "bin", "labwright-agent"), *task]}
     etc, join = host.system.etc, host.system.join
     config = ["--config", join(etc, "agents", "OAI_CONFIG_LIST")]
-    work = ["--work-dir", host.below("lab_root", "work")]
+    work = ["--home", host.below("lab_root", "work")]
     environment = {
         **host.system.environment(prefix),
         "PYTHONPATH": host.below("lab_root", "agents"),

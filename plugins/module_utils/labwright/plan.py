@@ -221,7 +221,7 @@ def check_disk(plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalo
 def connect(lab: Fleet, fleet: Sequence[Host]) -> None:
     """Who listens where, and who talks to whom. FastChat asks nobody for a key, so it listens where only those that
     need it reach it: on the loopback address, unless they are on other hosts. People and agents meet the gateway. An
-    agent asks the API of its own host if there is one: it works when the network does not."""
+    agent asks the API of its own host if there is one: it works when the network does not. The others come after it."""
     hosts = {host.name: host for host in fleet}
     control = hosts.get(lab.controller)
     workers = {host.name for host in fleet if "workers" in host.groups}
@@ -241,6 +241,13 @@ def connect(lab: Fleet, fleet: Sequence[Host]) -> None:
             plan.because("page", f"https://{host.address}:{plan.page['port']}", finding("WHY-PAGE"))
         if lab.apis:
             nearest = host if "api" in plan.duties else hosts[lab.apis[0]]
-            plan.api_url = f"https://{nearest.address}:{nearest.wishes['lab_api_port']}/v1"
+            plan.api_url = api_url(nearest)
         if "agent" in plan.duties and lab.apis:
-            plan.endpoints = [{"model": model, "base_url": plan.api_url} for model in lab.served]
+            others = [api_url(hosts[one]) for one in lab.apis if api_url(hosts[one]) != plan.api_url]
+            urls = [plan.api_url, *others]
+            plan.endpoints = [{"model": model, "base_url": url} for model in lab.served for url in urls]
+
+
+def api_url(host: Host) -> str:
+    """Where a host of the group api answers people and agents."""
+    return f"https://{host.address}:{host.wishes['lab_api_port']}/v1"

@@ -120,6 +120,13 @@ class Fleet:
         return list(found)
 
     @cached_property
+    def capacity(self) -> int:
+        """How many conversations all workers hold at a time."""
+        new = sum(worker.concurrency for one in self.hosts.values() for worker in one.workers)
+        kept = [worker for one in self.hosts.values() for worker in one.kept.get("workers", ())]
+        return new + sum(int(worker.get("concurrency", 1)) for worker in kept)
+
+    @cached_property
     def workers(self) -> int:
         """How many workers the lab will have."""
         return sum(len(one.workers) + len(one.kept.get("workers", ())) for one in self.hosts.values())

@@ -119,6 +119,7 @@ def as_json(lab: Fleet) -> dict[str, Any]:
         "met": lab.met,
         "served": lab.served,
         "workers": lab.workers,
+        "capacity": lab.capacity,
         "worker_urls": sorted(worker["url"] for one in hosts.values() for worker in one["workers"]),
         "problems": speaker.findings(lab.problems),
         "placed": lab.placed,

@@ -10,12 +10,14 @@
  *   hand.exe service start|stop|pause|continue|delete NAME
  *   hand.exe service create NAME PATH
  *   hand.exe service set NAME FIELD VALUE     FIELD: start (auto, delayed, manual, disabled), path, display, description
+ *   hand.exe process list                     JSON: processes (pid, parent, name)
  *
  * Whatever is not `run` or a JSON answer prints {"error": N}, a Windows error code, 0 for none.
  * A copy under another name (powershell.exe, netsh.exe …) refuses to run: Wine ships programs of these names that do
  * nothing and end with 0, so that a test which calls them would pass for no reason.
  */
 #include <windows.h>
+#include <tlhelp32.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <wchar.h>
@@ -241,6 +243,22 @@ static int service(int count, WCHAR **words) {
     return answer(done ? 0 : GetLastError());
 }
 
+static int processes(void) {
+    PROCESSENTRY32W one = {.dwSize = sizeof one};
+    HANDLE all = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
+    DWORD shown = 0;
+    if (all == INVALID_HANDLE_VALUE) return answer(GetLastError());
+    printf("{\"error\": 0, \"processes\": [");
+    for (BOOL more = Process32FirstW(all, &one); more; more = Process32NextW(all, &one)) {
+        printf("%s{\"pid\": %lu, \"parent\": %lu, \"name\": ", shown++ ? ", " : "", one.th32ProcessID,
+               one.th32ParentProcessID);
+        text(one.szExeFile);
+        printf("}");
+    }
+    printf("]}\n");
+    return 0;
+}
+
 int wmain(int count, WCHAR **words) {
     static WCHAR self[MAX_PATH];
     GetModuleFileNameW(NULL, self, MAX_PATH);
@@ -252,5 +270,6 @@ int wmain(int count, WCHAR **words) {
     if (count > 1 && !wcscmp(words[1], L"run")) return run();
     if (count > 2 && !wcscmp(words[1], L"registry")) return registry(count - 2, words + 2);
     if (count > 2 && !wcscmp(words[1], L"service")) return service(count - 2, words + 2);
+    if (count > 1 && !wcscmp(words[1], L"process")) return processes();
     return 2;
 }

@@ -26,6 +26,8 @@ class Listening:
     pid: int
     name: str
     since: float
+    # The Windows process that this one runs for, where it is one of the Linux side.
+    behind: int = 0
 
 
 def table(protocol: str, text: str) -> dict[str, tuple[str, int]]:
@@ -63,20 +65,20 @@ def processes() -> dict[int, tuple[int, str, float]]:
     return found
 
 
-def prefix_of(pid: int) -> str:
-    """Return the Wine prefix that a process runs in, or an empty text."""
+def variable(pid: int, name: str) -> str:
+    """Return a variable that a process was started with, or an empty text."""
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return ""
-    match = re.search(rb"(?:^|\0)WINEPREFIX=([^\0]*)", environment)
+    match = re.search(rb"(?:^|\0)" + name.encode() + rb"=([^\0]*)", environment)
     return match[1].decode() if match else ""
 
 
 def belonging(prefix: Path, helpers: Collection[int]) -> dict[int, tuple[int, str, float]]:
     """Return the processes of a target: Wine's in this prefix, the helpers, and what those started."""
     every = processes()
-    own = {pid for pid in every if pid in helpers or prefix_of(pid) == str(prefix)}
+    own = {pid for pid in every if pid in helpers or variable(pid, "WINEPREFIX") == str(prefix)}
     while more := {pid for pid, (parent, _, _) in every.items() if parent in own} - own:
         own |= more
     return {pid: every[pid] for pid in own}
@@ -105,7 +107,7 @@ def held(prefix: Path, helpers: Collection[int]) -> set[Path]:
     return found
 
 
-def listening(prefix: Path, helpers: Collection[int], ports: Collection[int]) -> list[Listening]:
+def listening(prefix: Path, helpers: Collection[int], ports: Collection[int], booted: float) -> list[Listening]:
     """Return what a target listens on. Its WinRM (``ports``) is the system's, as on Windows.
 
     What the helpers themselves listen on is how they are reached from inside, and no door of the machine.
@@ -122,8 +124,9 @@ def listening(prefix: Path, helpers: Collection[int], ports: Collection[int]) ->
                     kind = protocol.rstrip("6")
                     # wineserver holds a copy of each socket; the process that opened it comes last, by its number.
                     if not name.startswith("wineserver") or (kind, address, port) not in found:
-                        found[kind, address, port] = Listening(kind, address, port, pid, name, since)
+                        behind = int(variable(pid, "LABWRIGHT_WINDOWS_PID") or 0)
+                        found[kind, address, port] = Listening(kind, address, port, pid, name, since, behind)
     for address, port in tables["tcp"].values():
         if port in ports:
-            found["tcp", address, port] = Listening("tcp", address, port, SYSTEM, "System", time.time())
+            found["tcp", address, port] = Listening("tcp", address, port, SYSTEM, "System", booted)
     return sorted(found.values(), key=lambda one: (one.protocol, one.port, one.address))

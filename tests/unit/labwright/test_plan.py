@@ -193,7 +193,9 @@ def test_an_agent_asks_the_api_of_its_own_host_first() -> None:
     fleet = [host("a1", "controller api"), host("b2", "api agents"), host("c3", "agents"), host("w4", "workers")]
     hosts = lab(fleet).hosts
     assert [hosts[name].api_url for name in ("b2", "c3")] == ["https://192.0.2.2:9527/v1", "https://192.0.2.1:9527/v1"]
-    assert hosts["c3"].endpoints == [{"model": "demo", "base_url": "https://192.0.2.1:9527/v1"}]
+    # Each model has an entry for every API, the nearest first: AutoGen asks the next when one is down.
+    assert hosts["c3"].endpoints == [{"model": "demo", "base_url": f"https://192.0.2.{one}:9527/v1"} for one in (1, 2)]
+    assert [one["base_url"] for one in hosts["b2"].endpoints] == [f"https://192.0.2.{one}:9527/v1" for one in (2, 1)]
     assert hosts["w4"].endpoints == []
 
 
@@ -205,6 +207,13 @@ def test_aliases_are_served_and_listed_once() -> None:
     assert made.served == ["demo", "gpt-4"]
     assert [one["model"] for one in made.hosts["ctl10"].endpoints] == ["demo", "gpt-4"]
     assert made.workers == 2
+
+
+def test_the_lab_holds_as_many_conversations_as_its_workers_together() -> None:
+    made = lab([host("c1", "controller api agents"), host("w2", "workers"), host("w3", "workers")])
+    each = [worker.concurrency for one in made.hosts.values() for worker in one.workers]
+    assert len(each) == 2
+    assert made.capacity == sum(each) > 2
 
 
 def test_a_hosts_wish_for_one_model_twice_makes_two_workers_with_names_of_their_own() -> None:

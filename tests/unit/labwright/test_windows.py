@@ -319,7 +319,7 @@ def test_code_of_models_runs_on_windows_only_where_the_inventory_says_so_and_the
     assert check["argv"][-4:] == [
         "--config",
         "C:\\ProgramData\\labwright\\etc\\agents\\OAI_CONFIG_LIST",
-        "--work-dir",
+        "--home",
         "C:\\labwright\\work",
     ]
     assert check["environment"]["SSL_CERT_FILE"] == "C:\\ProgramData\\labwright\\etc\\ca.crt"

@@ -172,6 +172,13 @@ def test_a_junction_is_a_link_of_the_prefix(context: Context) -> None:
         commands.junction("cmd /c mklink /D C:\\other C:\\to", context)
 
 
+def test_a_process_is_its_services() -> None:
+    running = {pid: {"parent": parent} for pid, parent in ((8, 0), (20, 8), (21, 20), (30, 31), (31, 30))}
+    owners = {0: "stopped", 20: "NT SERVICE\\x"}
+    found = [facts.owner(pid, running, owners) for pid in (21, 20, 8, 30, 0)]
+    assert found == ["NT SERVICE\\x", "NT SERVICE\\x", None, None, None]
+
+
 def test_the_kernels_table_of_sockets() -> None:
     text = (
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -211,7 +218,7 @@ def test_the_modules_that_roles_may_use_have_stand_ins() -> None:
     of_windows = (
         "setup win_ping win_file win_stat win_copy win_command win_find win_get_url win_regedit win_reg_stat win_user "
         "win_group win_group_membership win_user_right win_acl win_acl_inheritance win_service win_service_info "
-        "win_environment win_path win_optional_feature win_package slurp async_status win_listen_ports_facts"
+        "win_owner win_environment win_path win_optional_feature win_package slurp async_status win_listen_ports_facts"
     )
     wanted = {f"ansible.windows.{one}" for one in of_windows.split()}
     wanted |= {f"community.windows.{one}" for one in ("win_firewall_rule", "win_disk_facts", "win_nssm")}

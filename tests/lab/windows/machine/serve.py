@@ -194,6 +194,8 @@ class Side:
         call = Call(request.pid, request.exe, request.folder, request.words, request.variables)
         try:
             command = await asyncio.to_thread(commands.command, call, self.here)
+            # By this the target knows which Windows process, and so which service, it is that listens.
+            command.variables["LABWRIGHT_WINDOWS_PID"] = str(request.pid)
         except commands.Refused as refused:
             one.writer.write(framed("R", f"{refused}\r\n".encode()) + framed("Q", str(refused.status).encode()))
             self.note(**row, refused=str(refused), rc=refused.status)

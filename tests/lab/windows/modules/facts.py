@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import sockets
 from ..wine import BUILD
+from . import services
 from .context import Context, Failed, Result, stand_in
 
 GROUPS = {
@@ -296,23 +297,39 @@ def win_disk_facts(args: Result, context: Context) -> Result:
     return {"changed": False, "ansible_facts": {"ansible_disks": [disk]}}
 
 
+def owner(pid: int, running: dict[int, dict[str, Any]], owners: dict[int, str]) -> str | None:
+    """Return the account that a process runs as: its service's, or none where no service started it."""
+    seen: set[int] = set()
+    while pid in running and pid not in seen:
+        if pid in owners:
+            return owners[pid]
+        seen.add(pid)
+        pid = running[pid]["parent"]
+    return None
+
+
 @stand_in("ansible.windows.win_listen_ports_facts")
 def win_listen_ports_facts(args: Result, context: Context) -> Result:
     """Tell what listens: this target's own processes, and its WinRM."""
     if args["tcp_filter"] != ["Listen"]:
         raise Failed("tcp_filter: this test target knows Listen only")
-    found = sockets.listening(context.wine.prefix, context.machine.helpers, context.machine.ports)
+    found = sockets.listening(
+        context.wine.prefix, context.machine.helpers, context.machine.ports, context.machine.booted
+    )
     rows: dict[str, list[Result]] = {"tcp": [], "udp": []}
+    running = {one["pid"]: one for one in context.wine.hand("process", "list")["processes"]}
+    owners = {one["process_id"]: services.told(context, one)["username"] for one in services.listed(context)}
     for one in found:
+        windows = running.get(one.behind)
         rows[one.protocol].append(
             {
                 "address": one.address,
-                "name": one.name,
-                "pid": one.pid,
+                "name": windows["name"] if windows else one.name,
+                "pid": one.behind if windows else one.pid,
                 "port": one.port,
                 "protocol": one.protocol,
                 "stime": datetime.datetime.fromtimestamp(one.since).strftime(args["date_uformat"]),
-                "user": None,
+                "user": owner(one.behind, running, owners),
             }
         )
     return {"changed": False, "ansible_facts": {"tcp_listen": rows["tcp"], "udp_listen": rows["udp"]}}

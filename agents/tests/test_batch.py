@@ -1,0 +1,170 @@
+"""The batch from outside: every task one result, whatever happens to the batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripted import CODE, DONE, Lab, by_turn, slowly
+
+AT_ONCE = 4
+
+
+def tasks(lab: Lab, rows: list[Any]) -> Path:
+    """A file of tasks."""
+    path = lab.folder / "tasks.jsonl"
+    path.write_text(
+        "".join((one if isinstance(one, str) else json.dumps(one)) + "\n" for one in rows), encoding="utf-8"
+    )
+    return path
+
+
+def batch(lab: Lab, *words: str) -> tuple[int, dict[str, Any]]:
+    """Run the batch to its end; exit status and what `--json` printed."""
+    done = lab.run("batch", "--tasks", "tasks.jsonl", "--results", "results.jsonl", "--json", *words)
+    assert "Traceback" not in done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def results(lab: Lab) -> list[dict[str, Any]]:
+    """The rows of the file of results."""
+    return [json.loads(line) for line in (lab.folder / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def test_fifty_conversations_and_a_kill_in_the_middle(lab: Lab) -> None:
+    """All end, none is lost, none comes twice; never more at once than the lab holds."""
+    lock, now, most = threading.Lock(), [0], [0]
+
+    def counted(request: dict[str, Any]) -> str:
+        with lock:
+            now[0] += 1
+            most[0] = max(most[0], now[0])
+        time.sleep(0.05)
+        with lock:
+            now[0] -= 1
+        return by_turn(CODE, DONE)(request)
+
+    lab.endpoint(counted)
+    tasks(lab, [{"id": f"t{number}", "task": f"Print {number}."} for number in range(50)])
+    first = lab.start("batch", "--tasks", "tasks.jsonl", "--results", "results.jsonl")
+    path, deadline = lab.folder / "results.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and (not path.exists() or path.read_bytes().count(b"\n") < 10):
+        time.sleep(0.02)
+    os.kill(first.pid, signal.SIGKILL)
+    first.communicate(timeout=60)
+    there = path.read_bytes()
+    assert 10 <= there.count(b"\n") < 50
+    path.write_bytes(there + b'{"id": "t49", "verdict": "answ')  # as a machine that lost its power leaves it
+    status, said = batch(lab)
+    assert (status, said["verdicts"], said["open"], said["at_once"]) == (0, {"answered": 50}, 0, AT_ONCE)
+    assert sorted(row["id"] for row in results(lab)) == sorted(f"t{number}" for number in range(50))
+    assert path.read_bytes().startswith(there)
+    assert all((row["output"], row["answer"]) == ("42\n", DONE) for row in results(lab))
+    assert 2 <= most[0] <= AT_ONCE * 2  # those of the killed batch end at their next step
+    status, said = batch(lab)
+    assert (status, said["open"], len(results(lab))) == (0, 0, 50)
+
+
+def test_sigterm_ends_the_batch_and_its_conversations(lab: Lab) -> None:
+    lab.endpoint(slowly(60, DONE))
+    tasks(lab, [{"task": "a"}, {"task": "b"}])
+    program = lab.start("batch", "--tasks", "tasks.jsonl", "--results", "results.jsonl", "--json")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and len(list((lab.folder / "home/traces").glob("*"))) < 2:
+        time.sleep(0.1)
+    time.sleep(1)
+    program.terminate()
+    out, errors = program.communicate(timeout=60)
+    assert program.returncode == 2
+    assert errors.startswith("LW-AGENT-026: 2 of 2 tasks are still open")
+    assert "LW-AGENT-034" in json.loads(out)["error"]
+    assert results(lab) == []
+    assert [events[-1]["kind"] for events in lab.traces()] == ["end", "end"]
+
+
+def test_each_line_has_its_program_and_options(lab: Lab) -> None:
+    (lab.folder / "t.py").write_text("from solution import x\nassert x == 1\n")
+    lab.endpoint(
+        lambda request: (
+            "```python\nx = 1\n```" if "solution" in str(request["messages"]) else by_turn(CODE, DONE)(request)
+        )
+    )
+    coder = {"id": "c", "program": "coder", "task": "Write x.", "options": {"tests": "t.py", "max_turns": 2}}
+    tasks(lab, [{"id": "a", "task": "打印 42。"}, "", coder, {"task": "Print 42.", "options": {"max-turns": 1}}])
+    status, said = batch(lab)
+    assert (status, said["verdicts"]) == (1, {"answered": 2, "not finished": 1})
+    by_id = {row["id"]: row for row in results(lab)}
+    assert by_id["c"]["program"] == "coder"
+    assert by_id["4"]["why"].startswith("LW-AGENT-031")
+
+
+def test_a_fault_of_the_lab_is_no_result(lab: Lab) -> None:
+    endpoint = lab.endpoint((400, {"message": "Only  allowed now, your model m", "code": 40301}))
+    tasks(lab, [{"task": f"{number}"} for number in range(30)])
+    status, said = batch(lab)
+    assert (status, said["open"], said["verdicts"]) == (2, 30, {})
+    assert "LW-AGENT-012" in said["error"]
+    assert len(endpoint.requests) < 30  # it is given up, not asked thirty times three
+    endpoint.replies = [by_turn(CODE, DONE)]
+    assert batch(lab)[1]["verdicts"] == {"answered": 30}
+
+
+def test_a_task_too_long_for_the_model_has_a_result_that_says_so(lab: Lab) -> None:
+    lab.endpoint((400, {"message": "maximum context length is 5 tokens", "code": 40303}))
+    tasks(lab, [{"task": "long"}])
+    status, said = batch(lab)
+    assert (status, said["verdicts"]) == (1, {"not asked": 1})
+    assert results(lab)[0]["why"].startswith("LW-AGENT-016")
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("{", "line 2"),
+        ("[]", "no `task`"),
+        ({"task": " "}, "no `task`"),
+        ({"task": "a", "id": "same"}, "stands twice"),
+        ({"task": "a", "program": "batch"}, "no program 'batch'"),
+        ({"task": "a", "options": {"max_truns": 1}}, "max-truns"),
+        ({"task": "a", "options": {"max_turns": "x"}}, "invalid int value"),
+        ({"task": "a", "options": {"config": "x"}}, "is the batch's"),
+        ({"task": "a", "colour": 1}, "unknown: colour"),
+    ],
+)
+def test_a_wrong_line_is_named_before_anything_is_asked(lab: Lab, row: Any, words: str) -> None:
+    endpoint = lab.endpoint(DONE)
+    tasks(lab, [{"task": "a", "id": "same"}, row])
+    status, said = batch(lab)
+    assert (status, said["id"], endpoint.requests) == (2, "LW-AGENT-024", [])
+    assert words in said["error"]
+
+
+def test_results_of_other_tasks_are_not_taken_for_these(lab: Lab) -> None:
+    lab.endpoint(DONE)
+    tasks(lab, [{"task": "a"}])
+    (lab.folder / "results.jsonl").write_text('{"id": "1", "task": "b", "verdict": "answered"}\n')
+    assert batch(lab)[1]["id"] == "LW-AGENT-025"
+    (lab.folder / "results.jsonl").write_text("a diary\n")
+    assert batch(lab)[1]["id"] == "LW-AGENT-025"
+    assert (lab.folder / "results.jsonl").read_text() == "a diary\n"
+
+
+def test_two_batches_do_not_write_to_one_file(lab: Lab) -> None:
+    lab.endpoint(slowly(60, DONE))
+    tasks(lab, [{"task": "a"}])
+    program = lab.start("batch", "--tasks", "tasks.jsonl", "--results", "results.jsonl")
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not list((lab.folder / "home/traces").glob("*")):
+        time.sleep(0.1)
+    status, said = batch(lab)
+    assert (status, said["id"]) == (2, "LW-AGENT-025")
+    assert "another batch" in said["error"]
+    program.kill()
+    program.communicate(timeout=60)
