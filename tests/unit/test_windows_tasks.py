@@ -1,14 +1,167 @@
-"""Tasks for Windows hosts keep the rules of windows_rules.py, and each rule finds what it is for."""
+"""Rules for tasks on Windows hosts, which ansible-lint does not know: it skips modules that are written in PowerShell.
+
+Each rule is a trap that was stepped in, here or by others. The tests below keep the rules, and show that each finds
+what it is for.
+"""
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
-import windows_rules as rules
 import yaml
 
-FILES = rules.files()
+ROOT = Path(__file__).resolve().parents[2]
+WINDOWS = ("ansible.windows.", "community.windows.")
+# What a task file for Windows may use beside these: hostkit, and what runs on the control node or chooses a module.
+NEUTRAL = {
+    "hostkit",
+    *(
+        f"ansible.builtin.{name}"
+        for name in ("assert", "include_vars", "import_tasks", "include_role", "include_tasks", "set_fact", "setup")
+    ),
+}
+# No program of ours in PowerShell: nothing here could run it.
+FORBIDDEN = ("win_shell", "win_powershell", "win_dsc", "raw", "script", "shell")
+KEYWORDS = {"args", "block", "rescue", "always"}
+# What each installer must be told, or it opens a window and waits for ever, or restarts the host.
+SILENT = {
+    "/InstallationType=": ("/S", "/InstallationType=AllUsers", "/AddToPath=0", "/RegisterPython=0"),
+    "/VERYSILENT": ("/SUPPRESSMSGBOXES", "/NORESTART"),
+    "/install": ("/quiet", "/norestart"),
+    "install --": ("--quiet", "--accept-license", "--backend=wsl-2"),
+}
+
+
+def files() -> list[Path]:
+    """Every file with tasks."""
+    return sorted(
+        [*ROOT.glob("roles/*/tasks/**/*.yml"), *ROOT.glob("roles/*/handlers/*.yml"), *ROOT.glob("playbooks/**/*.yml")]
+    )
+
+
+def tasks(loaded: Any) -> Iterator[dict[str, Any]]:
+    """Each task of a file, those in plays and blocks too."""
+    for one in loaded or ():
+        inner = [
+            one[key]
+            for key in ("tasks", "pre_tasks", "post_tasks", "handlers", "block", "rescue", "always")
+            if key in one
+        ]
+        for group in inner:
+            yield from tasks(group)
+        if not inner:
+            yield one
+
+
+def called(task: Mapping[str, Any]) -> tuple[str, Any]:
+    """A task's module and its arguments."""
+    for key, value in task.items():
+        if key == "hostkit" or key == "labwright" or re.fullmatch(r"\w+\.\w+\.\w+", key):
+            return key, value
+    return "", None
+
+
+@cache
+def documented(name: str) -> dict[str, Any] | None:
+    """A module's options as its documentation has them; None where there is no such module."""
+    doc = Path(sys.executable).with_name("ansible-doc")
+    done = subprocess.run([doc, "-j", "-t", "module", name], cwd=ROOT, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout or "{}")
+    return dict(told[name]["doc"].get("options") or {}) if name in told else None
+
+
+def arguments(name: str, given: Any) -> Iterator[str]:
+    """What a module's documentation has against its arguments; values made by templates are not looked at."""
+    options = documented(name)
+    if options is None:
+        yield f"{name}: there is no such module"
+        return
+    if isinstance(given, str):
+        if not {"free_form", "_raw_params"} & set(options):
+            yield f"{name}: takes no free form"
+        return
+    known = {alias for key, rule in options.items() for alias in (key, *(rule.get("aliases") or ()))}
+    yield from (f"{name}: no option {key}" for key in sorted(set(given or {}) - known))
+    for key, rule in options.items():
+        values = [given[one] for one in (key, *(rule.get("aliases") or ())) if one in (given or {})]
+        if rule.get("required") and not values and key not in ("free_form", "_raw_params"):
+            yield f"{name}: {key} is missing"
+        for value in values:
+            if isinstance(value, str) and ("{{" in value or "{%" in value):
+                continue
+            choices = rule.get("choices")
+            many = value if isinstance(value, list) else str(value).split(",") if key == "inherit" else [value]
+            if choices and any(str(one) not in map(str, choices) for one in many):
+                yield f"{name}: {key} is {value!r}, expected one of {list(choices)}"
+            if rule.get("type") == "bool" and not isinstance(value, bool):
+                yield f"{name}: {key} is {value!r}, expected true or false"
+            if rule.get("type") == "dict" and not isinstance(value, dict):
+                yield f"{name}: {key} is {value!r}, expected a dictionary"
+
+
+def last_word(line: str) -> Iterator[str]:
+    """NSIS takes /D= and _?= as its last word without quotes, else another folder, and ends with 0 all the same."""
+    for switch in ("/D=", "_?="):
+        if switch in line:
+            rest = re.sub(r"\{\{.*?\}\}", "X", line.split(switch, 1)[1].strip())
+            if '"' in rest or "'" in rest or " " in rest:
+                yield f"{switch} is not the last word without quotes: {line.strip()}"
+
+
+def silent(line: str) -> Iterator[str]:
+    """An installer must neither ask nor restart."""
+    for sign, wanted in SILENT.items():
+        if sign in line:
+            lacking = [one for one in wanted if one not in line.split() and not (one.startswith("--") and one in line)]
+            yield from (f"the installer is not told {one}: {line.strip()}" for one in lacking)
+
+
+def faults(task: Mapping[str, Any], windows: bool) -> list[str]:
+    """What is wrong with a task; `windows`: it stands in a file for Windows hosts."""
+    name, given = called(task)
+    found: list[str] = []
+    short = name.rpartition(".")[2]
+    plain = given if isinstance(given, dict) else {}
+    if windows:
+        if short in FORBIDDEN:
+            found.append(f"{name}: no shell and no PowerShell of ours on Windows hosts")
+        elif name and not name.startswith(WINDOWS) and name not in NEUTRAL:
+            found.append(f"{name} does not run on a Windows host")
+        words = yaml.safe_dump({key: value for key, value in task.items() if key != "name"}, width=10**6)
+        if re.search(r"\}\}/|\| *(basename|dirname)\b|~ '/", words):
+            found.append(
+                "a path is taken apart or put together as on Linux; expected backslashes, win_basename, win_dirname"
+            )
+    if name.startswith(WINDOWS):
+        found += arguments(name, given)
+    if short == "win_get_url" and (not plain.get("checksum") or plain.get("checksum_algorithm") != "sha256"):
+        found.append("win_get_url: a download without its sha256")
+    if short == "win_acl" and not re.match(r"S-1-|\{\{", str(plain.get("user"))):
+        found.append(
+            f"win_acl: {plain.get('user')} has another name on a Windows in another language; expected its number (SID)"
+        )
+    if short == "win_nssm":
+        found.append(
+            "win_nssm restarts no service whose definition changed, and cuts its log at each start; use role service"
+        )
+    if short == "win_command":
+        line = given if isinstance(given, str) else str(plain.get("cmd") or "")
+        found += [*last_word(line), *silent(line)]
+        if any("/D=" in str(word) for word in plain.get("argv") or ()):
+            found.append("/D= in argv gets quotes, and the installer then takes another folder; expected cmd")
+    arguments_ = str((task.get("vars") or {}).get("installer_arguments", ""))
+    return [*found, *silent(arguments_)]
+
+
+FILES = files()
 
 
 def of_windows(path: Path) -> bool:
@@ -16,19 +169,15 @@ def of_windows(path: Path) -> bool:
     return path.stem == "windows" or "windows" in path.parts or path.parts[-3] == "installer"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(rules.ROOT)))
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_tasks_of_each_file_keep_the_rules(path: Path) -> None:
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    found = [
-        (task.get("name"), fault) for task in rules.tasks(loaded) for fault in rules.faults(task, of_windows(path))
-    ]
+    found = [(task.get("name"), fault) for task in tasks(loaded) for fault in faults(task, of_windows(path))]
     assert found == []
 
 
 def test_there_are_files_for_windows_in_each_role_that_runs_there() -> None:
-    roles = {
-        path.relative_to(rules.ROOT / "roles").parts[0] for path in FILES if of_windows(path) and "roles" in path.parts
-    }
+    roles = {path.relative_to(ROOT / "roles").parts[0] for path in FILES if of_windows(path) and "roles" in path.parts}
     expected = {
         "anaconda",
         "autogen",
@@ -92,7 +241,7 @@ BAD = [
 
 @pytest.mark.parametrize(("text", "words"), BAD)
 def test_a_bad_task_is_found(text: str, words: str) -> None:
-    assert words in " ".join(rules.faults(yaml.safe_load(text), windows=True))
+    assert words in " ".join(faults(yaml.safe_load(text), windows=True))
 
 
 GOOD = [
@@ -105,10 +254,10 @@ GOOD = [
 
 @pytest.mark.parametrize("text", GOOD)
 def test_a_good_task_is_not(text: str) -> None:
-    assert rules.faults(yaml.safe_load(text), windows=True) == []
+    assert faults(yaml.safe_load(text), windows=True) == []
 
 
-@pytest.mark.parametrize("lock", sorted(rules.ROOT.glob("env/**/*-linux-64.txt")), ids=lambda path: path.name)
+@pytest.mark.parametrize("lock", sorted(ROOT.glob("env/**/*-linux-64.txt")), ids=lambda path: path.name)
 def test_each_lock_has_its_windows_half_or_is_of_an_engine_for_linux(lock: Path) -> None:
     beside = lock.with_name(lock.name.replace("-linux-64", "-win-64"))
     assert beside.exists() or lock.parent.name == "vllm"
