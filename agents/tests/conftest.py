@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from scripted import MISSING, Lab
 
 collect_ignore_glob = ["test_*.py"] if MISSING else []

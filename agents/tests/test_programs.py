@@ -10,6 +10,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from scripted import AGENTS, CODE, DONE, Lab
 
 NAMES = sorted(path.stem for path in (AGENTS / "labwright_agents/programs").glob("[a-z]*.py"))

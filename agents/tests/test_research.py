@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
 from scripted import PYTHON, Lab, told
 
 PDF = """
