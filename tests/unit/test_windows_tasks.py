@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import windows_rules as rules
 import yaml
+
+from unit import windows_rules as rules
 
 FILES = rules.files()
 
