@@ -165,7 +165,8 @@ def reference(trial: Trial, python: Path, family: str, work: Path) -> dict[str, 
 
 def variables(work: Path) -> dict[str, str]:
     """The environment of FastChat's units, from the role; those that the role computes stay at FastChat's default."""
-    own = yaml.safe_load(VARIABLES.read_text(encoding="utf-8"))["__fastchat_variables"]
+    variables = yaml.safe_load(VARIABLES.read_text(encoding="utf-8"))
+    own = {**variables["__fastchat_common"], **variables["__fastchat_own"]["linux"]}
     fixed = {name: str(value) for name, value in own.items() if "{{" not in str(value)}
     return {"PATH": os.environ["PATH"], **fixed, "HOME": str(work)}
 
