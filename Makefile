@@ -63,8 +63,8 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
-# Two suites at a time, each with hosts of its own; one pytest, so there is one summary. Not yet what `make test` does: once, a suite's
-# hosts were gone while another suite made its own, and why is not known.
+# Two suites at a time, each with hosts of its own; one pytest, so there is one summary. `make test` takes them one after the other until
+# this was seen to its end.
 hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract, the Windows target
 	PYTHONPATH=tests $(BIN)/pytest -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract tests/windows_target
 
