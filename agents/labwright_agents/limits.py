@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 import time
@@ -46,12 +45,7 @@ class Budget:
         self.limits = limits
         self.answers = self.tokens = 0
         self.start = time.monotonic()
-        self._parent: int | None = None
         self._said: Counter[tuple[str, str]] = Counter()
-
-    def belongs_to_parent(self) -> None:
-        """Have the conversation end when the process that began it is gone."""
-        self._parent = os.getppid()
 
     @property
     def seconds(self) -> float:
@@ -60,8 +54,6 @@ class Budget:
 
     def check(self) -> None:
         """Raise Stop where nothing more may begin."""
-        if self._parent is not None and os.getppid() != self._parent:
-            raise Stop("LW-AGENT-036")
         if self.answers >= self.limits.turns:
             raise Stop("LW-AGENT-031", turns=self.limits.turns)
         if self.tokens >= self.limits.tokens:

@@ -112,10 +112,8 @@ def not_asked(task: str, error: AgentError) -> dict[str, Any]:
     return {"task": task, "verdict": "not asked", "error": str(error), "id": error.id}
 
 
-def hold(
-    name: str, program: Program, options: argparse.Namespace, lab: Lab, *, of_parent: bool = False
-) -> Sequence[Event]:
-    """Hold one conversation and return its events; with `of_parent` it ends when this process's parent does."""
+def hold(name: str, program: Program, options: argparse.Namespace, lab: Lab) -> Sequence[Event]:
+    """Hold one conversation and return its events."""
     example = find(examples(name), options.example) if options.task is None else None
     task = str(example["task"]) if example else options.task
     if not task.strip():
@@ -139,8 +137,6 @@ def hold(
         secrets = [str(entry["api_key"]) for entry in entries if entry["api_key"] not in ("", "NULL", "EMPTY")]
         events = Trace(home / "traces" / f"{this}.jsonl", this, secrets, limits.output)
         budget = Budget(limits)
-        if of_parent:
-            budget.belongs_to_parent()
         conversation = Conversation(task, entries, limits, events, settings, work_dir, budget, example)
         events.add(
             "start",

@@ -67,7 +67,7 @@ def test_fifty_conversations_and_a_kill_in_the_middle(lab: Lab) -> None:
     assert sorted(row["id"] for row in results(lab)) == sorted(f"t{number}" for number in range(50))
     assert path.read_bytes().startswith(there)
     assert all((row["output"], row["answer"]) == ("42\n", DONE) for row in results(lab))
-    assert 2 <= most[0] <= AT_ONCE * 2  # those of the killed batch end at their next step
+    assert 2 <= most[0] <= AT_ONCE * 2  # the endpoint still answers those of the killed batch
     status, said = batch(lab)
     assert (status, said["open"], len(results(lab))) == (0, 0, 50)
 
@@ -157,14 +157,16 @@ def test_results_of_other_tasks_are_not_taken_for_these(lab: Lab) -> None:
 
 
 def test_two_batches_do_not_write_to_one_file(lab: Lab) -> None:
-    lab.endpoint(slowly(60, DONE))
+    endpoint = lab.endpoint(slowly(120, DONE))
     tasks(lab, [{"task": "a"}])
     program = lab.start("batch", "--tasks", "tasks.jsonl", "--results", "results.jsonl")
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and not list((lab.folder / "home/traces").glob("*")):
+    while time.monotonic() < deadline and not endpoint.requests:
         time.sleep(0.1)
     status, said = batch(lab)
     assert (status, said["id"]) == (2, "LW-AGENT-025")
     assert "another batch" in said["error"]
+    endpoint.replies = [by_turn(CODE, DONE)]
     program.kill()
-    program.communicate(timeout=60)
+    assert batch(lab)[1]["verdicts"] == {"answered": 1}  # at once, whatever the killed one's conversation waits for
+    program.communicate(timeout=60)  # which ended with it: it has the same output, and this waits for both

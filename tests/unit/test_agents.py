@@ -316,15 +316,6 @@ def test_a_budget_ends_when_it_is_used_up() -> None:
         limits.Budget(limits.Limits(seconds=0)).check()
 
 
-def test_what_belongs_to_a_batch_ends_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    budget = limits.Budget(limits.Limits())
-    budget.belongs_to_parent()
-    budget.check()
-    monkeypatch.setattr(os, "getppid", lambda: 1)
-    with pytest.raises(limits.Stop, match="LW-AGENT-036"):
-        budget.check()
-
-
 def folder_of(tmp_path: Path, **texts: str) -> Path:
     folder = tmp_path / "documents"
     folder.mkdir(exist_ok=True)

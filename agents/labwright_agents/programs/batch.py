@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from labwright_agents.running import hold, not_asked, places
 
 SUMMARY = "Do a file of tasks, several at once, and write a file of results; start it again to go on where it ended."
 # Faults of the lab, not of a task, and ends from outside: such a conversation has no result, and is held again.
-OPEN = {f"LW-AGENT-{number:03}" for number in (11, 12, 13, 14, 15, 17, 18, 20, 34, 36)}
+OPEN = {f"LW-AGENT-{number:03}" for number in (11, 12, 13, 14, 15, 17, 18, 20, 34)}
 TRIES = 3
 OURS = ("help", "list", "json", "task", "example", "config", "home", "program")
 SHORT = ("conversation", "model", "base_url", "sandbox", "code", "output", "exit_code", "verdict", "why", "seconds")
@@ -201,7 +202,8 @@ def lock(file: BinaryIO, path: Path) -> None:
         else:
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # not flock: its lock would stay with the conversations of a killed batch
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         raise AgentError("LW-AGENT-025", path=path, error="another batch is writing to it") from error
 
@@ -245,9 +247,10 @@ def converse(job: Job, lab: Lab, pipe: Connection) -> None:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
+    threading.Thread(target=end_with_batch, daemon=True).start()
     row = {"id": job.id, "program": job.program, "task": job.task}
     try:
-        events = hold(job.program, modules()[job.program], job.options, lab, of_parent=True)
+        events = hold(job.program, modules()[job.program], job.options, lab)
         said = as_json(events)
         answers = [one["content"] for one in events if one["kind"] == "answer"]
         more = {name: events[-1][name] for name in ("sources", "skipped") if name in events[-1]}
@@ -255,6 +258,13 @@ def converse(job: Job, lab: Lab, pipe: Connection) -> None:
     except AgentError as error:
         row |= {"verdict": "not asked", "why": error.say(lab.language)}
     pipe.send(row)
+
+
+def end_with_batch() -> None:
+    """End this conversation, also one that waits for the model, when the batch is gone without a word."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def settle(work: Work, pipe: Connection, file: BinaryIO, done: dict[str, str], options: argparse.Namespace) -> None:
