@@ -60,6 +60,7 @@ def test_runs_and_starts_at_boot(lab: WindowsLab, host: Nssm) -> None:
     assert host.state() == ("active", "enabled")
 
 
+@pytest.mark.trap("nssm-quotes", "nssm-percent", "nssm-utf16")
 def test_words_arrive_as_they_were_said(lab: WindowsLab, host: Nssm) -> None:
     """`nssm install X exe "two words"`, and a list given to win_nssm by hand, lose quotes."""
     said = host.ask()
@@ -70,6 +71,7 @@ def test_words_arrive_as_they_were_said(lab: WindowsLab, host: Nssm) -> None:
     assert (run.status, "LW-SERVICE-007" in run.text) == (2, True)
 
 
+@pytest.mark.trap("nssm-password")
 def test_its_account_has_no_password(host: Nssm) -> None:
     assert f"NT SERVICE\\{NAME}" in host.wine("reg", "query", KEY, "/v", "ObjectName")
     assert '"C:\\labwright\\lib\\nssm.exe"' in host.wine("reg", "query", KEY, "/v", "ImagePath")
@@ -90,6 +92,7 @@ def test_nothing_changed_nothing_done(lab: WindowsLab, host: Nssm) -> None:
     assert host.process() == before
 
 
+@pytest.mark.trap("nssm-log")
 def test_comes_back_after_a_crash_and_after_kill(lab: WindowsLab, host: Nssm) -> None:
     first = host.process()
     host.ask("/crash")
@@ -108,6 +111,7 @@ def test_starts_by_itself_at_boot(lab: WindowsLab, host: Nssm) -> None:
     assert lab.good() == [0]
 
 
+@pytest.mark.trap("nssm-running")
 @pytest.mark.parametrize(
     "change",
     [{"service_environment": {"TOY_TALK": "1"}}, {"service_generation": "another"}, {"service_config": "another"}],
@@ -146,6 +150,7 @@ def test_one_that_will_not_stop_is_ended(lab: WindowsLab, host: Nssm) -> None:
     assert host.process() not in (0, before)
 
 
+@pytest.mark.trap("nssm-loop")
 def test_a_crash_loop_is_paused_and_given_up_loudly(lab: WindowsLab, host: Nssm) -> None:
     lines = len(host.log())
     run = lab.play(service_environment={"TOY_CRASH": "1"}, service_starts_an_hour=3)
@@ -197,6 +202,7 @@ def test_what_a_person_did_by_hand_is_put_right_and_said(lab: WindowsLab, host: 
     assert "CreationDisposition" not in host.wine(NSSM, "dump", NAME)
 
 
+@pytest.mark.trap("nssm-remove")
 def test_absent_leaves_nothing(lab: WindowsLab, host: Nssm, fresh: list[str]) -> None:
     assert lab.good("--check", service_state="absent") == [1]
     assert host.process(), "it runs while it is removed"

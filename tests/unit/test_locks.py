@@ -181,6 +181,7 @@ def test_a_stack_of_one_platform_and_one_build_is_a_stack_like_any_other() -> No
     assert Version(pins["cuda-python"]) >= Version("13"), "older ones bring the modules of cuda-bindings themselves"
 
 
+@pytest.mark.trap("markers")
 def test_which_wheels_a_windows_host_can_use() -> None:
     fits = [
         "a-1-py3-none-any.whl",
@@ -410,6 +411,7 @@ def test_a_waiver_stands_for_exactly_what_it_names() -> None:
     assert asked(book, "a", waivers=(Waiver("a", "b[some]", "b", "why"),)) == {"a", "b", "c", "d"}
 
 
+@pytest.mark.trap("markers")
 def test_a_windows_wheel_may_ask_for_something_else() -> None:
     book = Book({}, [])
     book.add(package("a"), "linux-64", Needs("", ("x",)))
@@ -509,6 +511,7 @@ def test_a_place_in_a_lock_is_named(chatglm2: Source) -> None:
     assert "LW-LOCK-012" in ids(found)
 
 
+@pytest.mark.trap("torch-cpu")
 def test_a_gpu_lock_for_windows_never_holds_a_torch_without_cuda(chatglm2: Source) -> None:
     plain = entry(chatglm2, "torch-cpu-win-64.txt", "torch")
     old = entry(chatglm2, "torch-cu126-win-64.txt", "torch")

@@ -280,6 +280,7 @@ def test_of_a_pair_with_no_way_out_that_is_said() -> None:
     assert ways == ["No version that is known here fits all the other pins; change one of those as well."]
 
 
+@pytest.mark.trap("markers")
 @pytest.mark.parametrize("platform", pins.PLATFORMS)
 def test_markers_are_those_of_the_platform(platform: str) -> None:
     text = 'pydantic<2 ; sys_platform == "win32"\npydantic>=2 ; sys_platform == "linux"\nfastapi==0.95.2'

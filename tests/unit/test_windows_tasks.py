@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOWS = ("ansible.windows.", "community.windows.")
@@ -71,19 +72,22 @@ def called(task: Mapping[str, Any]) -> tuple[str, Any]:
 
 @cache
 def documented(name: str) -> dict[str, Any] | None:
-    """A module's options as its documentation has them; None where there is no such module."""
+    """A module's documentation; None where there is no such module."""
     doc = Path(sys.executable).with_name("ansible-doc")
     done = subprocess.run([doc, "-j", "-t", "module", name], cwd=ROOT, capture_output=True, text=True, check=False)
     told = json.loads(done.stdout or "{}")
-    return dict(told[name]["doc"].get("options") or {}) if name in told else None
+    return dict(told[name]["doc"]) if name in told else None
 
 
 def arguments(name: str, given: Any) -> Iterator[str]:
     """What a module's documentation has against its arguments; values made by templates are not looked at."""
-    options = documented(name)
-    if options is None:
+    told = documented(name)
+    if told is None:
         yield f"{name}: there is no such module"
         return
+    if (own := f"{told['collection']}.{told['module']}") != name:
+        yield f"{name} is an old name, which a later collection drops; expected {own}"
+    options = told.get("options") or {}
     if isinstance(given, str):
         if not {"free_form", "_raw_params"} & set(options):
             yield f"{name}: takes no free form"
@@ -122,6 +126,23 @@ def silent(line: str) -> Iterator[str]:
         if sign in line:
             lacking = [one for one in wanted if one not in line.split() and not (one.startswith("--") and one in line)]
             yield from (f"the installer is not told {one}: {line.strip()}" for one in lacking)
+
+
+def installs(task: Mapping[str, Any]) -> bool:
+    """Whether a task runs an installer, and goes on whatever that says."""
+    name, given = called(task)
+    line = given if isinstance(given, str) else str((given or {}).get("cmd") or "")
+    return name.endswith(".win_command") and task.get("failed_when") is False and ("/D=" in line or "_arg" in line)
+
+
+def unproven(loaded: Any) -> Iterator[str]:
+    """Installers end with 0 when they installed nothing, or only half: what is there must be looked at, and refused."""
+    row = list(tasks(loaded))
+    for at, task in enumerate(row):
+        if installs(task):
+            looked, refused = (called(one)[0].rpartition(".")[2] for one in [*row[at + 1 : at + 3], {}, {}][:2])
+            if looked not in ("win_stat", "win_reg_stat") or refused != "assert":
+                yield f"{task.get('name')}: only its exit status says that it did its work"
 
 
 def faults(task: Mapping[str, Any], windows: bool) -> list[str]:
@@ -169,11 +190,98 @@ def of_windows(path: Path) -> bool:
     return path.stem == "windows" or "windows" in path.parts or path.parts[-3] == "installer"
 
 
+@pytest.mark.trap("installer-status")
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_tasks_of_each_file_keep_the_rules(path: Path) -> None:
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     found = [(task.get("name"), fault) for task in tasks(loaded) for fault in faults(task, of_windows(path))]
     assert found == []
+    assert list(unproven(loaded)) == []
+
+
+INSTALL = """
+- ansible.windows.win_command: {cmd: 'x.exe /S /D=C:\\a'}
+  failed_when: false
+"""
+LOOK = "- ansible.windows.win_stat: {path: C:\\a}\n"
+REFUSE = "- ansible.builtin.assert: {that: found}\n"
+
+
+@pytest.mark.trap("installer-status")
+@pytest.mark.parametrize(
+    ("after", "proven"), [(LOOK + REFUSE, True), ("", False), (LOOK, False), (REFUSE, False), (REFUSE + LOOK, False)]
+)
+def test_an_installers_exit_status_is_no_proof(after: str, proven: bool) -> None:
+    assert (list(unproven(yaml.safe_load(INSTALL + after))) == []) is proven
+
+
+@pytest.mark.trap("installer-status")
+def test_both_files_that_run_installers_are_seen_to() -> None:
+    found = [path for path in FILES if any(map(installs, tasks(yaml.safe_load(path.read_text(encoding="utf-8")))))]
+    assert [str(path.relative_to(ROOT / "roles")) for path in found] == [
+        "anaconda/tasks/install/windows.yml",
+        "installer/tasks/install.yml",
+    ]
+
+
+@pytest.mark.trap("conda-path")
+@pytest.mark.parametrize(
+    ("path", "fits"),
+    [
+        ("C:\\labwright\\conda", True),
+        ("C:\\Program Files\\conda", False),
+        ("C:\\labwright\\mini forge", False),
+        ("C:\\conda", False),
+        ("C:\\labwright\\conda\\", False),
+        ("C:/labwright/conda", False),
+        ("labwright\\conda", False),
+    ],
+)
+def test_conda_comes_to_no_path_that_its_installer_refuses(path: str, fits: bool) -> None:
+    """Silently: with a space it takes another folder, or ends with 2 (conda/constructor#463, anaconda-issues#13163)."""
+    rules = yaml.safe_load((ROOT / "roles/anaconda/vars/main.yml").read_text(encoding="utf-8"))["__anaconda_paths"]
+    assert bool(re.search(rules["windows"]["pattern"], path)) is fits
+    asked = (ROOT / "roles/anaconda/tasks/validate.yml").read_text(encoding="utf-8")
+    assert "anaconda_prefix is match(__anaconda_paths[anaconda_system].pattern)" in asked
+
+
+@pytest.mark.trap("git-components")
+@pytest.mark.parametrize(("component", "known"), [("ext\\shellhere", True), ("ext\\reg\\shellhere", False)])
+def test_git_is_asked_for_components_that_its_installer_has(component: str, known: bool) -> None:
+    """It says nothing of one that it does not have; `ext\\reg\\…` of many recipes is long gone."""
+    specs = yaml.safe_load((ROOT / "roles/git/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    options = {"git_components": specs["argument_specs"]["main"]["options"]["git_components"]}
+    found = ArgumentSpecValidator(options).validate({"git_components": [component]}).error_messages
+    assert (found == []) is known, found
+
+
+@pytest.mark.trap("docker-wsl")
+def test_what_docker_desktop_needs_of_windows_is_there_before_its_installer_starts() -> None:
+    """Without WSL it hangs while it looks at the machine (docker/for-win#13958)."""
+    loaded = yaml.safe_load((ROOT / "roles/docker/tasks/present/windows.yml").read_text(encoding="utf-8"))
+    order = [called(task)[0].rpartition(".")[2] for task in tasks(loaded)]
+    features, restart, installer = (order.index(one) for one in ("win_optional_feature", "win_reboot", "include_role"))
+    assert features < restart < installer
+
+
+@pytest.mark.trap("long-path")
+def test_long_paths_are_allowed_before_anything_with_long_paths_comes() -> None:
+    place = ROOT / "roles/anaconda/tasks"
+    row = list(tasks(yaml.safe_load((place / "install/windows.yml").read_text(encoding="utf-8"))))
+    told = [str(called(task)[1]) for task in row]
+    assert told.index("long_paths/windows.yml") < next(at for at, task in enumerate(row) if installs(task))
+    loaded = yaml.safe_load((place / "long_paths/windows.yml").read_text(encoding="utf-8"))
+    assert [called(task)[1]["data"] for task in tasks(loaded) if called(task)[0].endswith(".win_regedit")] == [1]
+    names = yaml.safe_load((ROOT / "roles/anaconda/vars/main.yml").read_text(encoding="utf-8"))["__anaconda_long_paths"]
+    assert names == {"path": "HKLM:\\SYSTEM\\CurrentControlSet\\Control\\FileSystem", "name": "LongPathsEnabled"}
+
+
+@pytest.mark.trap("certificate")
+def test_no_inventory_of_ours_switches_the_check_of_certificates_off() -> None:
+    places = [*ROOT.glob("inventories/**/*.yml"), *ROOT.glob("tests/**/*.yml"), *ROOT.glob("tests/lab/windows/**/*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in places]
+    assert any("ansible_winrm_ca_trust_path" in text for text in texts)
+    assert not [path for path, text in zip(places, texts, strict=True) if re.search(r"cert_validation\W+ignore", text)]
 
 
 def test_there_are_files_for_windows_in_each_role_that_runs_there() -> None:
@@ -203,6 +311,8 @@ BAD = [
     ("ansible.windows.win_reboot: {msg: x, reboot_timeout: 3, test: y}", "no option test"),
     ("ansible.windows.win_firewall: some words", "takes no free form"),
     ("ansible.windows.win_pip: {name: x}", "there is no such module"),
+    ("ansible.windows.win_git: {repo: x}", "there is no such module"),
+    ("community.windows.win_firewall: {state: enabled}", "expected ansible.windows.win_firewall"),
     ("ansible.windows.win_copy: {src: a, dest: b, remote_src: 'perhaps'}", "expected true or false"),
     ("ansible.windows.win_shell: {cmd: x}", "no shell and no PowerShell"),
     ("ansible.windows.win_powershell: {script: x}", "no shell and no PowerShell"),
@@ -239,6 +349,21 @@ BAD = [
 ]
 
 
+@pytest.mark.trap(
+    "nsis-quotes",
+    "nsis-last",
+    "nsis-uninstaller",
+    "installer-asks",
+    "docker-licence",
+    "nssm-log",
+    "nssm-options",
+    "path-flavour",
+    "names-translated",
+    "lint-skips",
+    "no-module",
+    "old-name",
+    "download-sum",
+)
 @pytest.mark.parametrize(("text", "words"), BAD)
 def test_a_bad_task_is_found(text: str, words: str) -> None:
     assert words in " ".join(faults(yaml.safe_load(text), windows=True))

@@ -67,6 +67,7 @@ print(type(pathlib.Path("x")).__name__, tempfile.gettempdir(), os.path.join("a",
     ]
 
 
+@pytest.mark.trap("line-ends", "code-page")
 def test_text_is_of_the_code_page_with_crlf_unless_told_otherwise(machine: Machine) -> None:
     code = "from pathlib import Path; Path(r'C:\\t.txt').write_text('ä\\n'); print(Path(r'C:\\t.txt').read_bytes())"
     assert machine.python(code).out == rb"b'\xe4\r\n'" + b"\r\n"
@@ -75,6 +76,7 @@ def test_text_is_of_the_code_page_with_crlf_unless_told_otherwise(machine: Machi
     assert (done.status, b"UnicodeEncodeError" in done.err) == (1, True)
 
 
+@pytest.mark.trap("file-in-use")
 def test_what_is_open_or_runs_cannot_be_removed(machine: Machine) -> None:
     code = r"""
 import os, sys
@@ -91,6 +93,7 @@ print(os.path.exists(one.name))
     assert machine.python(code).out.split() == [b"32", b"5", b"5", b"False"]
 
 
+@pytest.mark.trap("junction")
 def test_a_junction_is_no_link_and_is_never_replaced(machine: Machine) -> None:
     code = r"""
 import os, shutil, subprocess
@@ -114,6 +117,7 @@ shutil.rmtree(real.parent)
     assert said == ["0", r"False \\?\C:\j\real True C:\j\real", "5", "1314", "True"]
 
 
+@pytest.mark.trap("long-path")
 def test_long_paths_want_the_switch_of_the_registry(machine: Machine) -> None:
     code = r"""
 import os, sys, winreg
@@ -204,6 +208,7 @@ def test_nvidia_smi_answers_as_the_recording(machine: Machine) -> None:
 UNINSTALL = r"Software\Microsoft\Windows\CurrentVersion\Uninstall"
 
 
+@pytest.mark.trap("nsis-quotes", "conda-path")
 @pytest.mark.parametrize(
     ("line", "status", "folder"),
     [
@@ -224,6 +229,7 @@ def test_miniforges_traps(machine: Machine, line: str, status: int, folder: str)
         wait_until(lambda: machine.key(rf"{UNINSTALL}\Miniforge3") == {})
 
 
+@pytest.mark.trap("installer-asks")
 def test_gits_installer(machine: Machine) -> None:
     line = r'C:\git-for-windows.exe /VERYSILENT /SUPPRESSMSGBOXES /NORESTART /NOCANCEL /SP- /COMPONENTS="gitlfs,assoc"'
     assert machine.run(r"C:\git-for-windows.exe /NORESTART").status == 2
@@ -242,6 +248,7 @@ def test_gits_installer(machine: Machine) -> None:
     assert not machine.key(path)["path"].endswith("cmd")
 
 
+@pytest.mark.trap("installer-asks")
 def test_the_runtimes_installer(machine: Machine) -> None:
     key = r"SOFTWARE\Microsoft\VisualStudio\14.0\VC\Runtimes\X64"
     line = r"C:\vc-redist-2015-2022-x64.exe"
@@ -252,6 +259,7 @@ def test_the_runtimes_installer(machine: Machine) -> None:
     assert machine.key(key) == {}
 
 
+@pytest.mark.trap("installer-asks", "docker-licence")
 def test_docker_desktops_installer(machine: Machine) -> None:
     key, line = r"SOFTWARE\Docker Inc.\Docker\1.0", r"C:\docker-desktop.exe"
     assert machine.run(f"{line} install").status == 1

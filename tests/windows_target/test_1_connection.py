@@ -59,6 +59,7 @@ def test_messages_over_http_are_encrypted(target: Target) -> None:
     assert b"CommandLine" not in whole
 
 
+@pytest.mark.trap("certificate")
 def test_certificate_of_an_unknown_authority(target: Target) -> None:
     with pytest.raises(Exception, match="CERTIFICATE_VERIFY_FAILED"):
         session(target, "https", "ntlm", ca_trust_path="/etc/ssl/certs/ca-certificates.crt").run_cmd(*COMMAND)

@@ -102,6 +102,7 @@ def test_trees_templates_and_fetching_back(target: Target, tmp_path: Path) -> No
     assert (got / "t.txt").read_bytes() == b"x 2\r\n"
 
 
+@pytest.mark.trap("junction")
 def test_a_junction_is_told_apart_and_its_removal_keeps_what_it_leads_to(target: Target) -> None:
     results = target.play(
         [
@@ -140,6 +141,7 @@ def test_commands(target: Target) -> None:
     assert target.one(f"{W}.win_command", "--check", cmd="cmd.exe /c exit 1")["skipped"]
 
 
+@pytest.mark.trap("wine-powershell")
 @pytest.mark.parametrize("line", ["powershell -Command exit 5", "cmd /c C:\\x\\pwsh.exe", "PowerShell.exe -File x.ps1"])
 def test_powershell_is_never_run(target: Target, line: str) -> None:
     answer = target.one(f"{W}.win_command", cmd=line)
@@ -147,6 +149,7 @@ def test_powershell_is_never_run(target: Target, line: str) -> None:
     assert "no PowerShell" in answer["msg"]
 
 
+@pytest.mark.trap("wine-programs")
 def test_programs_that_wine_only_pretends_to_have_refuse(target: Target) -> None:
     tasks = [{f"{W}.win_command": f"cmd /c {one} x"} for one in ("netsh", "schtasks", "dism", "setx", "findstr")]
     for answer in target.play(tasks):
@@ -154,6 +157,7 @@ def test_programs_that_wine_only_pretends_to_have_refuse(target: Target) -> None
         assert "This test target has no" in answer["stderr"]
 
 
+@pytest.mark.trap("nssm-options", "stand-in")
 def test_what_has_no_stand_in_fails_loudly(target: Target) -> None:
     results = target.play(
         [
@@ -310,6 +314,7 @@ def test_features(target: Target) -> None:
     assert "Failed to find feature" in target.one(f"{W}.win_optional_feature", name=["Nothing"])["msg"]
 
 
+@pytest.mark.trap("nsis-quotes")
 def test_package(target: Target, tmp_path: Path) -> None:
     script = tmp_path / "setup.nsi"
     script.write_text(
@@ -327,6 +332,7 @@ def test_package(target: Target, tmp_path: Path) -> None:
     assert (answer["rc"], (target.drive_c / "A B").exists(), (target.drive_c / "Default").exists()) == (0, False, True)
 
 
+@pytest.mark.trap("nssm-running")
 def test_services_with_the_real_nssm(target: Target, nssm: str, sleeper: str) -> None:
     service = {
         "name": "sleeper", "executable": nssm, "application": sleeper, "arguments": ["C:\\tools\\log.txt", "two words"],
@@ -361,6 +367,7 @@ def test_services_with_the_real_nssm(target: Target, nssm: str, sleeper: str) ->
     assert "is not installed" in target.one(f"{W}.win_service", name="nothing", state="started")["msg"]
 
 
+@pytest.mark.trap("nssm-status")
 def test_a_service_whose_program_ends_at_once_is_paused_and_said(target: Target, nssm: str) -> None:
     loop = {
         "name": "looper",

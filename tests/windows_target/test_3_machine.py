@@ -32,6 +32,7 @@ def test_reboot_brings_automatic_services_back_and_no_others(target: Target, nss
     assert facts["ansible_facts"]["ansible_lastboot"] != before["ansible_facts"]["ansible_lastboot"]
 
 
+@pytest.mark.trap("wine-reboot", "wine-managers")
 def test_one_service_manager_and_no_reboot_between_calls(target: Target) -> None:
     """`wineserver -p` before the first boot gives two service managers; without it every idle moment is a reboot."""
     pids = [target.one(f"{W}.win_service_info", name="auto")["services"][0]["process_id"] for _ in range(2)]

@@ -40,6 +40,7 @@ def up(host: Windows, **more: Any) -> None:
     host.told.clear()
 
 
+@pytest.mark.trap("nssm-status", "nssm-password")
 def test_first_run(host: Windows) -> None:
     assert service.run(request(host), True).changed
     assert host.told == []
@@ -67,12 +68,14 @@ WORDS = [
 ]
 
 
+@pytest.mark.trap("nssm-quotes")
 @pytest.mark.parametrize(("argv", "line"), WORDS)
 def test_arguments_are_quoted_as_windows_programs_take_them_apart(host: Windows, argv: list[str], line: str) -> None:
     wanted = nssm.definition(request(host, {"argv": ["C:\\toy.exe", *argv]}))
     assert wanted["Parameters\\AppParameters"] == line
 
 
+@pytest.mark.trap("nssm-percent")
 @pytest.mark.parametrize(
     ("definition", "fine"),
     [
@@ -92,6 +95,7 @@ def test_variables_that_nssm_would_fill_in_are_refused(host: Windows, definition
     assert host.told == []
 
 
+@pytest.mark.trap("nssm-running")
 def test_restarts_when_it_changes_and_only_then(host: Windows) -> None:
     up(host)
     result = service.run(request(host, {"argv": ["C:\\toy.exe", "other"]}), False)
@@ -105,6 +109,7 @@ def test_restarts_when_it_changes_and_only_then(host: Windows) -> None:
     assert host.verbs() == ["nssm.exe stop", "nssm.exe start"]
 
 
+@pytest.mark.trap("nssm-dependencies")
 def test_what_is_no_longer_wanted_goes(host: Windows) -> None:
     up(host, definition={"stop": ["C:\\drain.exe"], "after": ["other"]})
     assert host.keys[KEY]["DependOnService"] == ["other"]
@@ -123,6 +128,7 @@ def test_another_account_or_program_makes_it_anew(host: Windows) -> None:
     assert anew == ["sc.exe delete", "sc.exe create"]
 
 
+@pytest.mark.trap("nssm-log")
 @pytest.mark.parametrize(
     ("hand", "word"),
     [
@@ -159,6 +165,7 @@ def test_given_up_is_no_persons_hand(host: Windows) -> None:
     assert (result.message, result.warning) == (f"{NAME}: started", "")
 
 
+@pytest.mark.trap("nssm-status")
 def test_it_ends_right_after_its_start(host: Windows) -> None:
     host.comes_up = False
     log = host.folder / "logs" / NAME
@@ -212,6 +219,7 @@ def gone(host: Windows) -> dict[str, Any]:
     return {key: whole[key] for key in ("name", "nssm", "etc", "logs")} | {"state": "absent"}
 
 
+@pytest.mark.trap("nssm-remove")
 def test_absent(host: Windows) -> None:
     up(host)
     host.write(f"{nssm.SERVICES}\\labwright-other", "Start", "2")
@@ -224,6 +232,7 @@ def test_absent(host: Windows) -> None:
     assert not service.run(gone(host), False).changed
 
 
+@pytest.mark.trap("nssm-remove")
 def test_absent_while_something_has_it_open(host: Windows) -> None:
     up(host)
     host.goes = False
@@ -250,12 +259,14 @@ def test_sizes(text: str, size: int) -> None:
     assert nssm.size(text) == size
 
 
+@pytest.mark.trap("nssm-utf16")
 @pytest.mark.parametrize("coding", ["utf-8", "utf-16-le"])
 def test_words_of_nssm(coding: str) -> None:
     assert nssm.words_of("SERVICE_RUNNING\r\n".encode(coding)) == "SERVICE_RUNNING"
     assert nssm.words_of(b"") == ""
 
 
+@pytest.mark.trap("nssm-loop")
 def test_pace_counts_and_gives_up_without_waiting(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(host.folder))
     monkeypatch.setattr("time.sleep", lambda _s: pytest.fail("NSSM waits by itself"))

@@ -59,6 +59,7 @@ def test_the_system_is_told_by_python_itself(monkeypatch: pytest.MonkeyPatch, on
     assert place.windows() is on_windows
 
 
+@pytest.mark.trap("file-in-use")
 def test_a_file_that_is_held_for_a_moment(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     tries = []
     real = Path.replace
@@ -75,6 +76,7 @@ def test_a_file_that_is_held_for_a_moment(host: Windows, monkeypatch: pytest.Mon
     assert ((host.folder / "a").read_bytes(), len(tries)) == (b"text\n", 3)
 
 
+@pytest.mark.trap("file-in-use")
 def test_a_file_that_stays_in_use_is_left_whole(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     (host.folder / "a").write_text("old")
     monkeypatch.setattr(Path, "replace", denied)
@@ -84,6 +86,7 @@ def test_a_file_that_stays_in_use_is_left_whole(host: Windows, monkeypatch: pyte
     assert {path.name: path.read_text() for path in host.folder.iterdir()} == {"a": "old"}
 
 
+@pytest.mark.trap("file-in-use")
 @pytest.mark.parametrize("kind", ["folder", "file"])
 def test_nothing_half_removed(host: Windows, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     thing = host.folder / "thing"
@@ -101,6 +104,7 @@ def test_nothing_half_removed(host: Windows, monkeypatch: pytest.MonkeyPatch, ki
     assert kind == "file" or (thing / "inside").exists()
 
 
+@pytest.mark.trap("file-in-use")
 def test_an_environment_in_use_stays(host: Windows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     prefix = tmp_path / "envs" / "one"
     (prefix / "conda-meta").mkdir(parents=True)
@@ -134,6 +138,7 @@ class Junctions:
         return subprocess.CompletedProcess(argv, 0 if self.works else 1, "", "Local NTFS volumes are required")
 
 
+@pytest.mark.trap("junction")
 def test_a_junction_is_made_and_turned(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     junctions = Junctions(monkeypatch)
     link, one, two = (host.folder / name for name in ("link", "one", "two"))
@@ -154,6 +159,7 @@ def test_a_junction_that_cannot_be_made(host: Windows, monkeypatch: pytest.Monke
         place.link(host.folder / "link", host.folder)
 
 
+@pytest.mark.trap("junction")
 def test_sweep_does_not_look_through_a_junction(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     Junctions(monkeypatch)
     (host.folder / "envs").mkdir()
@@ -161,6 +167,7 @@ def test_sweep_does_not_look_through_a_junction(host: Windows, monkeypatch: pyte
     assert sweep.run({"folders": [str(host.folder / "envs")]}, False).data["kept"] == [str(host.folder / "envs")]
 
 
+@pytest.mark.trap("line-ends")
 def test_no_line_end_is_made_another(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     """What writes text writes bytes: Path.write_text would make \\r\\n of \\n on Windows."""
     monkeypatch.setattr(Path, "write_text", lambda *_words, **_more: pytest.fail("text was written as text"))
@@ -170,6 +177,7 @@ def test_no_line_end_is_made_another(host: Windows, monkeypatch: pytest.MonkeyPa
     assert (host.folder / "tree" / "a").read_bytes() == b"one\ntwo\r\n"
 
 
+@pytest.mark.trap("activated-shell")
 def test_a_programs_path_without_an_activated_shell(tmp_path: Path) -> None:
     for program in (tmp_path / "python.exe", tmp_path / "Scripts" / "conda.exe"):
         found = env.path_of(program, "C").split(os.pathsep)
@@ -286,6 +294,7 @@ def test_rights_that_cannot_be_set(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         access.grant(tmp_path, access.wanted(0o700))
 
 
+@pytest.mark.trap("open-folder")
 def test_a_folder_of_secrets_is_shut_before_they_are_in_it(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = host.folder / "secrets"
     seen_in_it: list[list[str]] = []

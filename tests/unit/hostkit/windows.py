@@ -81,8 +81,10 @@ class Windows:
         if verb == "status":
             return subprocess.CompletedProcess(argv, 0 if self.state else 3, self.state.encode("utf-16-le"), b"")
         if verb == "start":
+            # As the real one: 1 for a start that takes its time, 0 for one that ends in a crash. Only `status` is true.
             self.state = "SERVICE_RUNNING" if self.comes_up else "SERVICE_PAUSED"
-        elif verb == "stop":
+            return subprocess.CompletedProcess(argv, int(self.comes_up), b"", b"")
+        if verb == "stop":
             self.state = "SERVICE_STOPPED" if self.stops else "SERVICE_STOP_PENDING"
         elif verb == "set":
             self.set(key, argv[3], argv[4:])

@@ -207,6 +207,7 @@ def test_a_recorded_wddm_card_with_its_processes() -> None:
     assert gpu.holders[0] == "SearchHost.exe (pid 25436)"
 
 
+@pytest.mark.trap("wddm-memory")
 def test_memory_that_a_service_of_ours_holds_is_not_foreign_though_wddm_does_not_say_how_much_it_is() -> None:
     line = "0, GPU-fbd55ed4-1eec-4423-0a47-ad594b4333e3, NVIDIA GeForce RTX 2080, 8192, 862, 516.59, 7.5, [N/A], [N/A]"
     details = [ran(PROGRAM, "-q -x", recorded("rtx-2080-windows.xml")), ran(PROGRAM, "-L", "")]
@@ -230,6 +231,7 @@ def test_the_recorded_query_of_a_card_on_windows() -> None:
     assert wrong == ["LW-GPU-012"], "the long answer failed, and that is said"
 
 
+@pytest.mark.trap("nvidia-folder")
 def test_an_old_driver_is_in_its_own_folder_and_knows_fewer_fields() -> None:
     complaint = 'Field "compute_cap" is not a valid field to query.\r\n'
     again = VARS["__hardware_queries"][1]

@@ -101,6 +101,7 @@ def test_the_shipped_settings_of_the_group_are_those_of_these_tests_and_have_no_
 # --- what a worker is brought ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.trap("code-page")
 def test_a_windows_worker_is_brought_everything_for_windows() -> None:
     made = plan(MIXED, {"win21": T4})
     assert all_ids(made) == []
@@ -132,6 +133,7 @@ def test_a_windows_worker_is_brought_everything_for_windows() -> None:
     assert worker["url"] == "http://192.0.2.21:21002"
 
 
+@pytest.mark.trap("path-flavour")
 def test_no_path_of_linux_reaches_a_windows_host_and_none_of_windows_a_linux_host() -> None:
     for_windows = [text for text in texts(read()) if not text.startswith("#") and "\n" not in text]
     assert [text for text in for_windows if text.startswith("/") or "/labwright" in text] == []
@@ -162,6 +164,7 @@ def test_conda_comes_first_and_its_installer_and_the_others_are_the_ones_for_win
     assert all(re.fullmatch("[0-9a-f]{64}", row["sha256"]) for row in [installer, *found["installers"].values()])
 
 
+@pytest.mark.trap("nssm-version")
 def test_nssm_is_one_file_of_an_archive_and_known_by_its_own_sum() -> None:
     (tool,) = read()["tools"]
     assert tool["path"] == "C:\\labwright\\lib\\nssm.exe"
@@ -266,6 +269,7 @@ def test_an_api_stays_on_linux() -> None:
     assert wrong(MIXED) == []
 
 
+@pytest.mark.trap("path-flavour")
 @pytest.mark.parametrize("wish", ["lab_root", "lab_state", "lab_store"])
 def test_paths_are_those_of_the_hosts_system(wish: str) -> None:
     windows = Host("win1", frozenset({"workers", "windows"}), {**WORKER.wishes, wish: "/opt/labwright"})
@@ -331,6 +335,7 @@ def test_local_on_linux_changes_nothing_there() -> None:
     assert all_ids(plan([linux, WORKER], {"win21": T4, "ctl10": machine(systemd=False)})) == ["LW-KNOWN-007"]
 
 
+@pytest.mark.trap("docker-licence", "docker-server")
 def test_docker_desktop_comes_where_its_terms_are_accepted_and_not_on_a_server() -> None:
     one, made = agents(lab_agent_code="local")
     assert spelt(one, written(made))["docker"] is False
@@ -344,6 +349,7 @@ def test_docker_desktop_comes_where_its_terms_are_accepted_and_not_on_a_server()
     assert all_ids(agents(server, lab_agent_code="local")[1]) == []
 
 
+@pytest.mark.trap("torch-cpu")
 def test_a_lock_for_a_gpu_without_a_tag_in_its_version_is_the_cpus_on_windows() -> None:
     stack = real().stacks["current"]
 

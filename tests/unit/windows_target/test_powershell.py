@@ -50,12 +50,14 @@ def module(shell: PowerShell, name: str, arguments: dict[str, Any], *before: dic
     return dict(json.loads(out))
 
 
+@pytest.mark.trap("payload")
 def test_a_module(shell: PowerShell) -> None:
     assert module(shell, "win_ping", {"data": "x", "_ansible_check_mode": False})["ping"] == "x"
     row = json.loads(shell.journal.read_text())
     assert (row["module"], row["arguments"]) == ("ansible.windows.win_ping", {"data": "x"})
 
 
+@pytest.mark.trap("stand-in")
 @pytest.mark.parametrize("name", ["win_shell", "win_powershell", "win_scheduled_task"])
 def test_a_module_without_a_stand_in_fails(shell: PowerShell, name: str) -> None:
     answer = module(shell, name, {})
@@ -63,10 +65,12 @@ def test_a_module_without_a_stand_in_fails(shell: PowerShell, name: str) -> None
     assert "has no stand-in" in answer["msg"]
 
 
+@pytest.mark.trap("stand-in")
 def test_an_unknown_option_fails(shell: PowerShell) -> None:
     assert "Unsupported parameters" in module(shell, "win_ping", {"dat": "x"})["msg"]
 
 
+@pytest.mark.trap("payload")
 def test_an_unknown_way_of_running_a_module_is_refused(shell: PowerShell) -> None:
     out, error, status = shell.run(encoded("x"), manifest("a.ps1", {}, {"name": "coverage_wrapper.ps1", "params": {}}))
     assert (out, status) == (b"", REFUSED)
@@ -78,6 +82,7 @@ def test_no_log_hides_arguments(shell: PowerShell) -> None:
     assert "secret" not in shell.journal.read_text()
 
 
+@pytest.mark.trap("wine-powershell")
 @pytest.mark.parametrize(
     "line",
     [

@@ -30,6 +30,7 @@ def test_what_is_not_there_keeps_its_spelling(wine: Wine) -> None:
     assert wine.windows(wine.drive_c) == "C:\\"
 
 
+@pytest.mark.trap("wine-home")
 @pytest.mark.parametrize("name", ["relative\\x", "\\rooted", "Z:\\etc", "C:\\a\\..\\..\\..\\etc", "", "/etc/passwd"])
 def test_no_path_leads_out_of_drive_c(wine: Wine, name: str) -> None:
     with pytest.raises(PathError):
@@ -75,6 +76,7 @@ def test_quoting_leaves_plain_words() -> None:
     assert quoted("/D=C:\\a b") == '"/D=C:\\a b"'
 
 
+@pytest.mark.trap("wine-home")
 def test_nothing_of_this_machine_but_what_wine_needs(wine: Wine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SECRET", "x")
     monkeypatch.setenv("WINEPREFIX", "/elsewhere")
