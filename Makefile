@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 CACHE := $(or $(LABWRIGHT_CACHE),.cache)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 DEMO := $(BIN)/ansible-playbook -i inventories/demo
+# Tests leave in build/junit how they ended, and of which commit: docs/reference/parity.md is made of that.
+PYTEST = $(BIN)/pytest -o junit_suite_name=$$(git describe --always --dirty --abbrev=12 --exclude '*') --junitxml=build/junit
 
 .PHONY: help ready demo demo-down test lint unit hosts roles contract windows e2e bench soak lock lock-check trial clean develop
 
@@ -48,9 +50,9 @@ lint: develop ## Style and types, with no findings and no skips
 	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
 unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
-	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(BIN)/pytest tests/unit
-	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(BIN)/pytest agents/tests
-	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(BIN)/pytest tests/serve
+	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(PYTEST)/unit.xml tests/unit
+	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(PYTEST)/agents.xml agents/tests
+	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(PYTEST)/serve.xml tests/serve
 
 # Agents and FastChat run on Python 3.11 on the hosts, whatever the control node has; their tests do too.
 $(CACHE)/agents/.ready: env/agents/autogen-linux-64.txt
@@ -66,13 +68,13 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 # Two suites at a time, each with hosts of its own; one pytest, so there is one summary. `make test` takes them one after the other until
 # this was seen to its end.
 hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract, the Windows target
-	PYTHONPATH=tests $(BIN)/pytest -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract tests/windows_target
+	PYTHONPATH=tests $(PYTEST)/hosts.xml -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract tests/windows_target
 
 roles: develop ## Roles under Molecule, on Debian 12 and 13
-	$(BIN)/pytest tests/roles
+	$(PYTEST)/roles.xml tests/roles
 
 contract: develop ## The service contract: what a service does when it crashes, hangs, is changed or removed; on Debian 12 and 13
-	$(BIN)/pytest tests/contract/test_contract.py
+	$(PYTEST)/contract.xml tests/contract/test_contract.py
 
 # The gateway's tests run the distribution's nginx, unpacked and not installed.
 $(CACHE)/nginx/.ready:
@@ -81,10 +83,10 @@ $(CACHE)/nginx/.ready:
 	@touch $@
 
 windows: develop ## Windows: real Ansible, WinRM and nssm.exe on Wine, with stand-ins for PowerShell's modules and for Python
-	$(BIN)/pytest tests/windows_target tests/contract/test_nssm.py tests/windows
+	$(PYTEST)/windows.xml tests/windows_target tests/contract/test_nssm.py tests/windows
 
 e2e: develop ## The demo from end to end, with faults
-	$(BIN)/pytest tests/e2e
+	$(PYTEST)/e2e.xml tests/e2e
 
 bench: develop ## Measure: a thousand and ten thousand hosts planned, an environment from the bundle (after `make demo`)
 	$(BIN)/python tests/bench/plan.py

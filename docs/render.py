@@ -1,15 +1,19 @@
 """Render the pages of docs/reference that have their one source elsewhere: `python docs/render.py`.
 
-inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict and agents,
-locks.md from the stacks, their locks, the wheels whose sum is known, and the trials.
+inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict, agents and
+roles, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials; windows-traps.md and
+parity.md from the tests (proofs.py), with their results: `python docs/render.py parity --results build/junit/*.xml`.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import itertools
 import json
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,9 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ROOT / "docs")]
 
+import proofs  # noqa: E402
 from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
@@ -34,11 +39,12 @@ that is not in this table is refused, with the name that was probably meant. Set
 | variable | default | may be | what it is |
 |---|---|---|---|
 """
-PROBLEMS = """# What plan, verdict and agents may say, by id / 规划、验证结论和智能体可能给出的信息（按编号）
+PROBLEMS = """# What plan, verdict, agents and roles may say / 规划、验证结论、智能体和角色可能给出的信息
 
-Rendered from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py` and
-`agents/labwright_agents/words.json` by `docs/render.py`; not edited by hand. Words in braces stand for what was found.
-An id without a second sentence is a rule by which an option was rejected, not a problem.
+Rendered from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py`,
+`agents/labwright_agents/words.json` and the roles' `vars` by `docs/render.py`; not edited by hand. Words in braces
+stand for what was found. An id without a second sentence is a rule by which an option was rejected, not a problem.
+Roles speak English alone. / 角色的信息只有英文。
 
 """
 
@@ -93,8 +99,8 @@ def problems(words: dict[str, dict[str, dict[str, str]]]) -> str:
     parts = []
     for identifier, said in sorted(words.items()):
         if identifier.startswith("LW-"):
-            lines = [" ".join(said[language].values()) for language in ("en", "zh")]
-            parts.append(f"## {identifier}\n\n{lines[0]}\n\n{lines[1]}\n")
+            lines = [" ".join(said[language].values()) for language in ("en", "zh") if language in said]
+            parts.append(f"## {identifier}\n\n" + "\n\n".join(lines) + "\n")
     return PROBLEMS + "\n".join(parts)
 
 
@@ -115,6 +121,35 @@ def of_agents() -> dict[str, dict[str, dict[str, str]]]:
         for one, row in said.items()
     }
     return {one: {name: {"message": text} for name, text in row.items()} for one, row in plain.items()}
+
+
+def texts(value: Any) -> Iterator[str]:
+    """Every text in a piece of data."""
+    if isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from texts(one)
+    elif isinstance(value, str):
+        yield value
+
+
+def of_roles() -> dict[str, dict[str, dict[str, str]]]:
+    """What roles say, in the same shape: of one id that is said in several ways, the first."""
+    found: dict[str, dict[str, dict[str, str]]] = {}
+    for path in sorted(ROOT.glob("roles/*/vars/*.yml")):
+        for text in texts(yaml.safe_load(path.read_text(encoding="utf-8"))):
+            if said := re.match(r"(LW-[A-Z]+-\d{3}): (.*)", " ".join(text.split())):
+                found.setdefault(said[1], {"en": {"message": plain(said[2])}})
+    return found
+
+
+def plain(text: str) -> str:
+    """A template's text, with a name for each expression: a variable's own where it is one, else "…"."""
+
+    def name(found: re.Match[str]) -> str:
+        variable = re.match(r" *(?:\w+[.])*(\w+)(?:\['(\w+)'\])? *(\||$)", found[1])
+        return "{" + (variable[2] or variable[1]).removeprefix("__") + "}" if variable else "{…}"
+
+    return re.sub(r"\{\{(.*?)\}\}", name, text)
 
 
 def tried(stack: Stack, tag: str, platform: str, trials: list[dict[str, Any]]) -> str:
@@ -168,13 +203,21 @@ def pages() -> dict[Path, str]:
     trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
     return {
         REFERENCE / "inventory.md": inventory(wishes),
-        REFERENCE / "problems.md": problems(words | causes() | of_agents()),
+        REFERENCE / "problems.md": problems(words | causes() | of_agents() | of_roles()),
         REFERENCE / "locks.md": locks(catalog.load(ROOT / "env", None), trials),
+        REFERENCE / "windows-traps.md": proofs.traps_page(),
+        REFERENCE / "parity.md": proofs.parity_page(proofs.results()),
     }
 
 
 def main() -> int:
     """Write the pages."""
+    parser = argparse.ArgumentParser(description="Render the pages of docs/reference.")
+    parser.add_argument("what", nargs="?", choices=["pages", "parity"], default="pages")
+    parser.add_argument("--results", nargs="+", type=Path, default=[], help="JUnit files of pytest's, for parity")
+    options = parser.parse_args()
+    if options.results:
+        proofs.keep(options.results)
     REFERENCE.mkdir(parents=True, exist_ok=True)
     for path, text in pages().items():
         path.write_text(text, encoding="utf-8")

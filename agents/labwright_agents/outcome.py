@@ -121,7 +121,7 @@ def transcript(events: Sequence[Event]) -> str:
         parts += ["\n".join(f"[{one['number']}] {one['where']}{marks[one['cited']]}" for one in end.get("sources", []))]
         parts.append(
             f"Verdict: {end['verdict']}, in {end['seconds']:.1f} s, with {end['tokens']} tokens, "
-            f"by {start['model']} at {start['base_url']}\n"
+            f"by {start['model']} at {start['base_url']}; code that it writes runs {start['sandbox']}\n"
         )
     return "\n\n".join(filter(None, parts))
 

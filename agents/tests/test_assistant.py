@@ -53,6 +53,28 @@ def test_the_transcript_shows_task_code_output_and_verdict_in_three_forms(lab: L
 
 
 @pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("unit", "in the agent's own locked-down systemd unit"),
+        ("local", "without a sandbox, as the program's own user"),
+    ],
+)
+def test_code_that_runs_without_a_sandbox_is_called_so_everywhere(lab: Lab, kind: str, words: str) -> None:
+    """On Windows it does where the inventory says so (lab_agent_code: local); nobody should have to guess."""
+    lab.endpoint(CODE, DONE)
+    (lab.config_file.parent / "sandbox.json").write_text(json.dumps({"kind": kind}))
+    shown = [word for name in ("t.txt", "t.html") for word in ("--transcript", name)]
+    status, said = lab.ask("assistant", *shown)
+    assert (status, said["sandbox"]) == (0, words)
+    text = (lab.folder / "t.txt").read_text()
+    assert f"The code ran {words}, exit code 0" in text
+    assert text.strip().splitlines()[-1].startswith("Verdict: answered, ")
+    assert text.strip().endswith(f"; code that it writes runs {words}")
+    assert words.replace("'", "&#x27;") in (lab.folder / "t.html").read_text()
+    assert lab.traces()[0][0]["sandbox"] == words
+
+
+@pytest.mark.parametrize(
     ("replies", "verdict", "code"),
     [
         (["```python\nraise SystemExit(3)\n```", "I cannot.\n\nTERMINATE"], "code failed", 3),

@@ -15,7 +15,7 @@ import socket
 import ssl
 from typing import Any
 
-from hostkit.cures import CURES
+from hostkit.cures import CURES, ON_WINDOWS
 from hostkit.mask import mask
 
 OTHER = "LW-PROBE-033"
@@ -94,8 +94,11 @@ class Fault(Exception):
 
 
 def cure(cause: str, unit: str = "", language: str = "en") -> str:
-    """What to set or run."""
+    """What to set or run. A unit of systemd has a suffix, one of Windows has none."""
     text = CURES[cause][language][1]
+    if unit and not unit.endswith(".service"):
+        for linux, windows in ON_WINDOWS.items():
+            text = text.replace(linux, windows)
     return text.replace("UNIT", unit) if unit else text
 
 

@@ -1,12 +1,16 @@
 """The words of the causes that ``hostkit.causes`` tells apart: what each means, and what to set or run.
 
 docs/reference/problems.md is rendered from this; the verdict says it in the lab's language. UNIT stands for the unit's
-name where there is one.
+name where there is one; the cure of a unit on Windows says `ON_WINDOWS` in the place of what Linux is told.
 """
 # ruff: noqa: E501
 
 from __future__ import annotations
 
+ON_WINDOWS = {
+    "systemctl reset-failed UNIT && systemctl restart UNIT": "Restart-Service UNIT",
+    "systemctl restart UNIT": "Restart-Service UNIT",
+}
 CURES: dict[str, dict[str, tuple[str, str]]] = {
     "LW-PROBE-010": {
         "en": (
@@ -21,11 +25,11 @@ CURES: dict[str, dict[str, tuple[str, str]]] = {
     "LW-PROBE-011": {
         "en": (
             "A worker is known to the lab and does not answer at its address.",
-            "On that worker's host: systemctl restart its unit labwright-worker-…; its journal says why it ended.",
+            "On that worker's host: restart its service labwright-worker-… (systemctl restart; on Windows Restart-Service); its log says why it ended.",
         ),
         "zh": (
             "实验室知道某个工作进程，但它的地址没有回答。",
-            "请在那台主机上用 systemctl restart 重启它的 labwright-worker-… 单元；它的日志写着结束的原因。",
+            "请在那台主机上重启它的服务 labwright-worker-…（systemctl restart；Windows 上用 Restart-Service）；它的日志写着结束的原因。",
         ),
     },
     "LW-PROBE-012": {
@@ -115,18 +119,21 @@ CURES: dict[str, dict[str, tuple[str, str]]] = {
     "LW-PROBE-021": {
         "en": (
             "The controller is down.",
-            "On the controller's host: systemctl restart labwright-controller; workers come back to it by themselves.",
+            "On the controller's host: restart labwright-controller (systemctl restart; on Windows Restart-Service); workers come back to it by themselves.",
         ),
-        "zh": ("控制器没有运行。", "请在控制器主机上运行 systemctl restart labwright-controller；工作进程会自己回来。"),
+        "zh": (
+            "控制器没有运行。",
+            "请在控制器主机上重启 labwright-controller（systemctl restart；Windows 上用 Restart-Service）；工作进程会自己回来。",
+        ),
     },
     "LW-PROBE-022": {
         "en": (
             "The API is up, and the controller that it asks is down.",
-            "On the controller's host: systemctl restart labwright-controller; the API needs nothing.",
+            "On the controller's host: restart labwright-controller (systemctl restart; on Windows Restart-Service); the API needs nothing.",
         ),
         "zh": (
             "API 在运行，但它询问的控制器没有运行。",
-            "请在控制器主机上运行 systemctl restart labwright-controller；API 不需要处理。",
+            "请在控制器主机上重启 labwright-controller（systemctl restart；Windows 上用 Restart-Service）；API 不需要处理。",
         ),
     },
     "LW-PROBE-023": {
@@ -207,9 +214,9 @@ CURES: dict[str, dict[str, tuple[str, str]]] = {
     "LW-PROBE-032": {
         "en": (
             "The program failed while it worked on the request.",
-            "See the traceback in its journal (journalctl --namespace=labwright); then restart its unit.",
+            "See the traceback in its log (playbooks/logs.yml brings it); then restart its service.",
         ),
-        "zh": ("程序处理该请求时失败。", "请看它日志里的回溯（journalctl --namespace=labwright）；然后重启它的单元。"),
+        "zh": ("程序处理该请求时失败。", "请看它日志里的回溯（playbooks/logs.yml 会取来）；然后重启它的服务。"),
     },
     "LW-PROBE-033": {
         "en": (
@@ -264,9 +271,9 @@ CURES: dict[str, dict[str, tuple[str, str]]] = {
     "LW-PROBE-041": {
         "en": (
             "A host gave no answer at all.",
-            "See the host's error in this run; see that it is up and SSH reaches it.",
+            "See the host's error in this run; see that it is up and SSH (on Windows WinRM) reaches it.",
         ),
-        "zh": ("有主机完全没有回答。", "请看本次运行中这台主机的错误；确认它在线且 SSH 可达。"),
+        "zh": ("有主机完全没有回答。", "请看本次运行中这台主机的错误；确认它在线且 SSH（Windows 上是 WinRM）可达。"),
     },
     "LW-PROBE-042": {
         "en": (

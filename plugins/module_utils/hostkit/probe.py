@@ -3,8 +3,9 @@
 Request: ``checks``; ``wait_s`` (how long to go on asking, 0 asks once); ``strict`` (true: a check that fails is a
 problem). A check is ``id``, ``kind`` and what the kind needs (see ``KINDS``); one with a ``url`` may have ``ca_file``
 (the authority of its certificate; else the system's) and ``key_file`` (a file on this host). Answer (``data``):
-``checks``, each ``id``, ``ok``, ``evidence``, ``latency_ms``, and when it failed ``cause`` (an id of ``hostkit.cures``)
-and ``cure``. Services wait for each other with it (a unit's ExecStartPre and ExecStartPost), and verify asks with it.
+``checks``, each ``id``, ``ok``, ``evidence``, ``latency_ms``, and when it failed ``cause`` (an id of
+``hostkit.cures``), ``cure``, and ``unit`` where it is one. Services wait for each other with it (a unit's ExecStartPre
+and ExecStartPost), and verify asks with it.
 
 Only questions without side effects are asked while something starts: a controller's ``/refresh_all_workers`` and the
 API's ``GET /v1/models`` throw out any worker that does not answer at once (FastChat 0.2.36, measured: for up to 45
@@ -112,7 +113,9 @@ def failed(check: dict[str, Any], fault: Fault) -> dict[str, Any]:
         cause = "LW-PROBE-021"
     if cause == "LW-PROBE-020" and check["kind"] == "worker":
         cause = "LW-PROBE-011"
-    return {"ok": False, "evidence": fault.evidence, "cause": cause, "cure": causes.cure(cause, check.get("unit", ""))}
+    unit_ = {"unit": check["unit"]} if check["kind"] == "unit" else {}
+    cure = causes.cure(cause, unit_.get("unit", ""))
+    return {"ok": False, "evidence": fault.evidence, "cause": cause, "cure": cure, **unit_}
 
 
 def blamed(check: dict[str, Any], found: dict[str, Any]) -> dict[str, Any]:
@@ -390,6 +393,8 @@ def agent(check: dict[str, Any]) -> str:
         raise Fault(causes.of_words(words) or "", f"the agent ended with {done.returncode}: {words}") from None
     words = said.get("output") or said.get("error") or ""
     text = f"{said.get('verdict')}: {str(words).strip()[:200]!r}"
+    if said.get("code"):
+        text += f"; the code ran {said.get('sandbox')}"
     if done.returncode or said.get("verdict") != "answered":
         raise Fault(causes.of_words(text) or "", mask(text))
     return text

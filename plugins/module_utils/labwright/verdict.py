@@ -105,9 +105,9 @@ def named(check: Mapping[str, Any]) -> str:
 
 
 def unit_of(check: Mapping[str, Any]) -> str:
-    """The unit that a check of the kind ``unit`` asked for."""
+    """The unit that a check of the kind ``unit`` asked for, as its host calls it."""
     kind, rest = split(check)
-    return f"{rest}.service" if kind == "service" else ""
+    return str(check.get("unit") or f"{rest}.service") if kind == "service" else ""
 
 
 def thing(check: Mapping[str, Any]) -> str:

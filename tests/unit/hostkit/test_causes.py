@@ -135,3 +135,25 @@ def test_all_tables_name_causes_that_there_are() -> None:
 def test_a_cure_names_the_unit() -> None:
     assert "restart x.service" in causes.cure("LW-PROBE-030", "x.service")
     assert "UNIT" in causes.cure("LW-PROBE-030")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_is_said_of_another_host_is_right_on_either_system(language: str) -> None:
+    """Whoever asks does not know what the host is that must be mended; only of the gateway and the page it is Linux."""
+    for cause, said in CURES.items():
+        if "systemctl" in said[language][1] and not {"UNIT", "labwright-api", "labwright-web"} & words_of(
+            said[language][1]
+        ):
+            assert "Windows" in said[language][1], cause
+        assert "journalctl" not in said[language][1], cause
+
+
+def words_of(text: str) -> set[str]:
+    return set(re.findall(r"UNIT|labwright-\w+", text))
+
+
+@pytest.mark.parametrize("cause", ["LW-PROBE-030", "LW-PROBE-031"])
+def test_a_cure_speaks_as_the_units_own_system(cause: str) -> None:
+    assert "systemctl restart x.service" in causes.cure(cause, "x.service")
+    assert "Restart-Service x;" in causes.cure(cause, "x")
+    assert "systemctl" not in causes.cure(cause, "x")

@@ -259,6 +259,7 @@ def test_a_system_without_systemd_says_what_is_missing(tmp_path: Path, monkeypat
 
 
 ANSWERED = 'print(json.dumps({"verdict": "answered", "output": "5050"}))'
+RAN = ANSWERED.replace("{", '{"code": "print(5050)", "sandbox": "without a sandbox", ')
 
 
 @pytest.mark.parametrize(
@@ -266,6 +267,7 @@ ANSWERED = 'print(json.dumps({"verdict": "answered", "output": "5050"}))'
     [
         (ANSWERED, {}, True, "answered: '5050'"),
         ("print('some words')\n" + ANSWERED, {}, True, "answered: '5050'"),
+        (RAN, {}, True, "answered: '5050'; the code ran without a sandbox"),
         (ANSWERED + "\nsys.exit(3)", {}, False, "answered: '5050'"),
         ('print(json.dumps({"verdict": "gave up", "error": "no code"}))', {}, False, "gave up: 'no code'"),
         ("sys.exit('no key')", {}, False, "ended with 1: no key"),

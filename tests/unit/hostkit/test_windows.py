@@ -388,6 +388,8 @@ def test_probe_of_a_service(running: Windows, state_: str, log: str, cause: str,
     (found,) = probe.run(asked, False).data["checks"]
     assert (found["ok"], found["cause"]) == (False, cause)
     assert re.search(words, found["evidence"]), found["evidence"]
+    assert found["unit"] == name
+    assert not re.search("systemctl|journal", found["evidence"] + found["cure"])
 
 
 def test_restart(running: Windows) -> None:

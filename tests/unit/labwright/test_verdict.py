@@ -242,6 +242,16 @@ def test_the_cure_is_said_in_the_labs_language_with_the_units_name() -> None:
     assert "请" in one["cure"]
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+@pytest.mark.parametrize("cause", ["LW-PROBE-030", "LW-PROBE-031"])
+def test_the_cure_of_a_service_on_windows_is_in_the_words_of_windows(cause: str, language: str) -> None:
+    found = {**failing("service.labwright-worker-m", cause), "unit": "labwright-worker-m"}
+    found["cure"] = cure_of(cause, found["unit"])
+    (one,) = verdict.of("room", {"win": answer(found)}, language)["checks"]
+    assert "Restart-Service labwright-worker-m" in one["cure"]
+    assert "systemctl" not in one["cure"]
+
+
 def test_a_lab_that_is_well_has_no_cause() -> None:
     whole = verdict.of("room", {"a": answer(check("x"))})
     assert whole["root"] == ""
