@@ -101,8 +101,8 @@ def windows_python(call: Call, here: Settings, drive: Drive) -> Command:
     """What stands in for Windows Python (windows_python.py)."""
     folder = folder_of(call, drive)
     request = {
-        "prefix": here.prefix, "exe": call.exe, "argv": list(call.words), "folder": drive.windows(folder), "pid": call.pid,
-        "code_page": here.code_page, "environment": dict(call.variables),
+        "prefix": here.prefix, "exe": call.exe, "argv": list(call.words), "folder": drive.windows(folder),
+        "pid": call.pid, "code_page": here.code_page, "environment": dict(call.variables),
     }  # fmt: skip
     number = handed_over(request)
     argv = [f"{here.base}/bin/python", "-I", "-B", str(HERE / "windows_python.py"), str(number)]

@@ -115,13 +115,11 @@ def account(values: dict[str, tuple[str, int, bytes]], one: dict[str, Any]) -> s
 def win_service_info(args: Result, context: Context) -> Result:
     """Tell about services: of a name or displayed name, or of all whose names fit a wildcard."""
     name = str(args.get("name") or "*").lower()
-    rows = [
-        one
+    found = [
+        told(context, one)
         for one in listed(context)
         if fnmatch.fnmatchcase(one["name"].lower(), name) or one["display_name"].lower() == name
     ]
-    # The list of all is shorter of each than what is told of one.
-    found = [told(context, one) for row in rows for one in listed(context, row["name"])]
     return {"changed": False, "exists": bool(found), "services": found}
 
 
