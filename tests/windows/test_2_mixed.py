@@ -5,6 +5,7 @@ Real Ansible and WinRM, real NSSM, emulated modules on Wine; python.exe is a shi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -55,28 +56,22 @@ def test_windows_restarts_and_the_lab_answers_again(lab: Mixed) -> None:
     wait_until(lambda: lab.play("playbooks/verify.yml").status == 0, 240)
 
 
-def test_what_a_program_has_open_is_named_and_stays_whole(lab: Mixed) -> None:
-    environment = lab.environment()
-    whole = {
-        path.relative_to(lab.machine.file(r"C:\labwright\envs"))
-        for path in lab.machine.file(r"C:\labwright\envs").rglob("*")
-    }
-    program = lab.machine.start(rf"{environment}\python.exe -c \"import time; time.sleep(600)\"")
+def test_removal_ends_a_worker_that_hangs_and_names_what_a_program_has_open(lab: Mixed) -> None:
+    place, environment = lab.machine.file(r"C:\labwright\envs"), lab.environment()
+    whole = sorted(place.rglob("*"))
+    program = lab.machine.start(rf'{environment}\python.exe -c "import time; time.sleep(900)"')
+    lab.hang()
     run = lab.play("playbooks/remove.yml", "--limit", "mix-win")
-    assert (run.status, "LW-HOSTKIT-011" in run.text, environment.replace("\\", "\\\\") in run.text) == (2, True, True)
-    assert {
-        path.relative_to(lab.machine.file(r"C:\labwright\envs"))
-        for path in lab.machine.file(r"C:\labwright\envs").rglob("*")
-    } == whole
+    assert (run.status, f"LW-HOSTKIT-011: {environment} cannot be" in run.text) == (2, True)
+    assert WORKER not in lab.wine("reg", "query", r"HKLM\SYSTEM\CurrentControlSet\Services")
+    assert sorted(place.rglob("*")) == whole
     program.kill()
     program.wait()
-    assert lab.good("site.yml")["mix-win"] > 0
-    assert set(lab.verdict().values()) == {True}
 
 
-def test_removal_ends_a_worker_that_hangs_and_leaves_nothing(lab: Mixed, fresh: set[str]) -> None:
-    lab.hang()
+def test_removal_leaves_nothing(lab: Mixed, fresh: set[str]) -> None:
     assert min(lab.good("playbooks/remove.yml").values()) > 0
-    left = {one for one in lab.snapshot() ^ fresh if not one.endswith("LongPathsEnabled    REG_DWORD    0x0")}
+    # Windows itself has this value; Wine has not.
+    left = {one for one in lab.snapshot() ^ fresh if not re.search(r"LongPathsEnabled +REG_DWORD +0x0$", one)}
     assert left == set()
     assert lab.good("playbooks/remove.yml") == NOTHING
