@@ -73,5 +73,5 @@ def test_removal_leaves_nothing(lab: Mixed, fresh: set[str]) -> None:
     assert min(lab.good("playbooks/remove.yml").values()) > 0
     # Windows itself has this value; Wine has not.
     left = {one for one in lab.snapshot() ^ fresh if not re.search(r"LongPathsEnabled +REG_DWORD +0x0$", one)}
-    assert left == set()
+    assert not left, "\n".join(sorted(left))
     assert lab.good("playbooks/remove.yml") == NOTHING
