@@ -21,8 +21,8 @@ CACHE = Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache"))
 FOLDER = CACHE / "mixed"
 HOSTS = ("mix-ctl", "mix-win")
 WORKER = "labwright-worker-labwright-demo"
-# What changes by itself, and what is Windows' own: installers' logs, Wine's displays and consoles, the network cards that this
-# machine has at the moment, files that go at the next start.
+# What changes by itself, and what is Windows' own: installers' logs, Wine's displays and consoles, the network cards
+# that this machine has at the moment, files that go at the next start.
 NOISE = re.compile(
     r"^windows/temp|^users/root/(Temp|AppData)|DriverDate|PendingFileRename"
     r"|\\(Enum|Video|Winedevice|Hardware|NetworkCards)|^HKEY_CURRENT_USER\\Console",
