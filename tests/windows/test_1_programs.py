@@ -335,3 +335,5 @@ def test_pip_takes_wheels_for_windows_by_their_hashes(machine: Machine, environm
     assert (machine.file(environment) / "Lib/site-packages/toy.py").is_file()
     assert machine.run(rf"{environment}\python.exe -m pip check").status == 0
     assert (machine.file(environment) / "Scripts/toy.exe").read_bytes()[:2] == b"MZ"
+    ran = machine.run(rf"{environment}\Scripts\toy.exe")
+    assert (ran.status, re.fullmatch(rb"ran .*/Lib/site-packages/toy\.py\r\n", ran.out) is not None) == (0, True), ran

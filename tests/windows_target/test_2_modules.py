@@ -343,6 +343,8 @@ def test_services_with_the_real_nssm(target: Target, nssm: str, sleeper: str) ->
     told = target.one(f"{W}.win_service_info", name="sleeper")["services"][0]
     assert (told["state"], told["start_mode"], told["description"]) == ("started", "auto", "sleeps")
     assert told["process_id"] > 0
+    for name, names in (("SLEEP*", ["sleeper"]), ("A sleeper", ["sleeper"]), ("A sleep*", [])):
+        assert [one["name"] for one in target.one(f"{W}.win_service_info", name=name)["services"]] == names
     log = target.drive_c / "tools/log.txt"
     assert log.read_text() == "C:\\tools|by nssm|two words\n"
     # The trap of win_nssm: changed arguments do not restart what runs.

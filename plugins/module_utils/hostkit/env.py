@@ -226,16 +226,18 @@ def point(link: Path, prefix: Path) -> None:
 def remove(root: Path, check: bool) -> Result:
     """Take away every environment below ``root`` that carries our stamp, and the links to them."""
     entries = sorted(root.iterdir()) if root.is_dir() else []
-    ours = [path for path in entries if not place.is_link(path) and (path / STAMP).is_file()]
+    aside = [path for path in entries if path.name.startswith(place.GONE)]  # an interrupted removal's
+    ours = [path for path in entries if path not in aside and not place.is_link(path) and (path / STAMP).is_file()]
     links = [path for path in entries if place.leads_to(path) in ours]
     if not check:
-        for prefix in ours:
-            place.discard(prefix)
+        place.discard_folders(ours)
+        for path in aside:
+            shutil.rmtree(path, ignore_errors=True)
         for link in links:
             place.unlink(link)
         if root.is_dir() and not any(root.iterdir()):
             root.rmdir()
-    gone = [*ours, *links]
+    gone = [*ours, *links, *aside]
     return Result(
         changed=bool(gone), message=f"removed {len(ours)} environments", before="".join(f"{x}\n" for x in gone)
     )

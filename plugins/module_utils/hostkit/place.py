@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -57,22 +58,40 @@ def write(path: Path, text: str) -> None:
 
 
 def discard(path: Path) -> None:
-    """Remove a file, a link or a folder; one that a program has open stays whole.
-
-    A folder goes aside first: Windows refuses that where a program runs from it, and then nothing has been done.
-    """
+    """Remove a file, a link or a folder; one that a program has open stays whole."""
+    if path.is_dir() and not is_link(path):
+        discard_folders([path])
+        return
     try:
         if is_link(path):
             unlink(path)
-        elif path.is_dir():
-            aside = path.with_name(GONE + path.name)
-            shutil.rmtree(aside, ignore_errors=True)
-            patiently(lambda: path.rename(aside))
-            shutil.rmtree(aside)
         else:
             patiently(path.unlink)
     except PermissionError as error:
         raise in_use(path, error) from error
+
+
+def discard_folders(paths: list[Path]) -> None:
+    """Remove folders, all of them or none.
+
+    Each goes aside first: Windows refuses that where a program runs from it, and then those before it come back.
+    """
+    aside = {path: path.with_name(GONE + path.name) for path in paths}
+    moved: list[Path] = []
+    for path, other in aside.items():
+        shutil.rmtree(other, ignore_errors=True)
+        try:
+            patiently(partial(path.rename, other))
+        except PermissionError as error:
+            for one in moved:
+                aside[one].rename(one)
+            raise in_use(path, error) from error
+        moved.append(path)
+    for path, other in aside.items():
+        try:
+            shutil.rmtree(other)
+        except PermissionError as error:
+            raise in_use(path, error) from error
 
 
 def in_use(path: Path, error: OSError) -> Problem:

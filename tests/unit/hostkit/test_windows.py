@@ -116,6 +116,31 @@ def test_an_environment_in_use_stays(host: Windows, monkeypatch: pytest.MonkeyPa
     assert (prefix / "conda-meta").is_dir()
 
 
+def test_environments_go_all_or_none(host: Windows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    root, real = tmp_path / "envs", Path.rename
+    for name in ("a", "b", "c"):
+        (root / name).mkdir(parents=True)
+        (root / name / state.STAMP).write_text("{}")
+    used = {root / "b"}
+    monkeypatch.setattr(place, "PAUSE_S", 0)
+    monkeypatch.setattr(Path, "rename", lambda path, other: denied() if path in used else real(path, other))
+    with pytest.raises(Problem, match=r"LW-HOSTKIT-011: .*b cannot be replaced or removed"):
+        env.run({"state": "absent", "root": str(root)}, False)
+    assert sorted(str(path.relative_to(root)) for path in root.glob("*/*")) == [
+        str(Path(name, state.STAMP)) for name in ("a", "b", "c")
+    ]
+    used.clear()
+    assert env.run({"state": "absent", "root": str(root)}, False).changed
+    assert not root.exists()
+
+
+def test_what_an_interrupted_removal_put_aside_goes_too(host: Windows, tmp_path: Path) -> None:
+    (tmp_path / "envs" / f"{place.GONE}a" / "conda-meta").mkdir(parents=True)
+    request = {"state": "absent", "root": str(tmp_path / "envs")}
+    assert [env.run(request, check).changed for check in (True, False, False)] == [True, True, False]
+    assert not (tmp_path / "envs").exists()
+
+
 # --- junctions, line ends --------------------------------------------------------------------------------------------
 
 

@@ -99,13 +99,14 @@ def _with(call: Call, words: Sequence[str]) -> Call:
 
 def windows_python(call: Call, here: Settings, drive: Drive) -> Command:
     """What stands in for Windows Python (windows_python.py)."""
+    folder = folder_of(call, drive)
     request = {
-        "prefix": here.prefix, "exe": call.exe, "argv": list(call.words), "folder": call.folder, "pid": call.pid,
-        "code_page": here.code_page, "environment": dict(call.variables),
+        "prefix": here.prefix, "exe": call.exe, "argv": list(call.words), "folder": drive.windows(folder),
+        "pid": call.pid, "code_page": here.code_page, "environment": dict(call.variables),
     }  # fmt: skip
     number = handed_over(request)
     argv = [f"{here.base}/bin/python", "-I", "-B", str(HERE / "windows_python.py"), str(number)]
-    return Command("windows python", argv, folder_of(call, drive), linux_variables({}, drive), [number])
+    return Command("windows python", argv, folder, linux_variables({}, drive), [number])
 
 
 def handed_over(request: Mapping[str, object]) -> int:

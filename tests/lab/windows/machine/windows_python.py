@@ -195,6 +195,9 @@ class Machine:
         self.real = SimpleNamespace(**{name: value for name, value in vars(posix).items() if not name.startswith("_")})
         self.real.io_open, self.real.open_code = io.open, io.open_code
         self.folder = request["folder"]  # the working folder, as a Windows path
+        prefix = request["exe"].rpartition("\\")[0]
+        self.packages = self.drive.linux(f"{prefix}\\Lib\\site-packages")  # imported by its Linux name
+        self.ours = (*OURS, self.packages)
         self.utf8 = request["environment"].get("PYTHONUTF8") == "1" or "Xutf8" in request["values"]
         self.encoding = "utf-8" if self.utf8 else request["code_page"]
 
@@ -207,7 +210,7 @@ class Machine:
         text = os.fspath(path)
         if isinstance(text, bytes):
             text = os.fsdecode(text)
-        if text.startswith(OURS):
+        if text.startswith(self.ours):
             return text
         if "\0" in text:
             raise ValueError("embedded null character")
@@ -577,6 +580,7 @@ def main() -> None:
     line = program.parse(request["argv"])
     machine = Machine({**request, "flags": line.flags, "values": line.values})
     become_windows(machine)
+    sys.path.append(machine.packages)
     program.run(line)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import time
 from typing import Any
 
@@ -112,8 +113,13 @@ def account(values: dict[str, tuple[str, int, bytes]], one: dict[str, Any]) -> s
 
 @stand_in("ansible.windows.win_service_info")
 def win_service_info(args: Result, context: Context) -> Result:
-    """Tell about services."""
-    found = [told(context, one) for one in listed(context, args.get("name") or "")]
+    """Tell about services: of a name or displayed name, or of all whose names fit a wildcard."""
+    name = str(args.get("name") or "*").lower()
+    found = [
+        told(context, one)
+        for one in listed(context)
+        if fnmatch.fnmatchcase(one["name"].lower(), name) or one["display_name"].lower() == name
+    ]
     return {"changed": False, "exists": bool(found), "services": found}
 
 
