@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache"))
@@ -222,6 +220,6 @@ class Lab:
 
 
 def known_tasks() -> list[dict[str, Any]]:
-    """The tasks that the demo's model has learnt."""
-    raw = yaml.safe_load((ROOT / "agents/labwright_agents/tasks.json").read_text(encoding="utf-8"))
-    return list(raw["tasks"])
+    """The tasks that the demo's model has learnt, each with its program."""
+    raw = json.loads((ROOT / "agents/labwright_agents/tasks.json").read_text(encoding="utf-8"))
+    return [{"program": "assistant", **task} for task in raw["tasks"]]
