@@ -1,4 +1,4 @@
-"""The agent programs on the lab: coder, research, a batch that is killed, scripts of people, the wrong settings of 2023."""
+"""The agent programs on the lab: coder, research, a killed batch, scripts of people, the wrong settings of 2023."""
 
 from __future__ import annotations
 
