@@ -113,7 +113,7 @@ def test_a_batch_of_fifty_is_killed_in_the_middle_and_ends_at_the_second_start(
     lab.ssh("e2e-ctl", f"kill -9 $(systemctl show -P MainPID {unit})")
     before = lab.ssh("e2e-ctl", f"cat {results}").splitlines()
     assert 5 <= len(before) < 50
-    said = json.loads(lab.ssh("e2e-ctl", command).splitlines()[-1])
+    said = json.loads(lab.ssh("e2e-ctl", command, timeout=900).splitlines()[-1])
     assert (said["tasks"], said["verdicts"], said["open"]) == (50, {"answered": 50}, 0)
     assert said["at_once"] > 1
     after = lab.ssh("e2e-ctl", f"cat {results}").splitlines()
