@@ -163,12 +163,12 @@ def workshop(lab: Lab) -> Iterator[str]:
 
 
 def test_the_stored_model_answers_its_whole_exam(lab: Lab, workshop: str) -> None:
-    lab.ssh("e2e-w1", f"{workshop} --check model")
+    lab.ssh("e2e-w1", f"{workshop} --check model", timeout=900)
 
 
 def test_the_script_still_learns(lab: Lab, workshop: str) -> None:
     """A few steps of the training that made the stored files; a whole one takes minutes."""
-    said = lab.ssh("e2e-w1", f"{workshop} learnt --steps 60 2>/dev/null || true")
+    said = lab.ssh("e2e-w1", f"{workshop} learnt --steps 60 2>/dev/null || true", timeout=900)
     losses = [float(loss) for loss in re.findall(r"loss\s+([0-9.]+)", said)]
     assert len(losses) >= 2, said
     assert losses[-1] < losses[0] / 2, losses
