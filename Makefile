@@ -30,10 +30,12 @@ ready: $(VENV)/.ready ## Make the virtual environment that plans and provisions
 
 develop: $(VENV)/.develop ## Make the virtual environment with all tools for changing Labwright
 
-demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, and let an agent ask the lab
+demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, and let agents ask the lab
 	$(DEMO) playbooks/demo_up.yml
 	$(DEMO) site.yml
-	$(DEMO) playbooks/ask.yml
+	$(DEMO) playbooks/ask.yml -e example=primes
+	$(DEMO) playbooks/ask.yml -e program=coder -e example=leap-year
+	$(DEMO) playbooks/ask.yml -e program=research -e example=api-port
 
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml

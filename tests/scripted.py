@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -25,6 +26,18 @@ KEY = "lw-0123456789abcdefghijklmnop"
 
 CODE = "Here it is.\n\n```python\nprint(6 * 7)\n```"
 DONE = "It printed 42.\n\nTERMINATE"
+
+PAGE = AGENTS.parent / "docs/agents.md"
+# The program of the recipe of 2023; its arguments add to each entry of the configuration, and to the user's settings.
+RECIPE = """
+import json, os, sys
+from autogen import AssistantAgent, UserProxyAgent, config_list_from_json
+more = json.loads(sys.argv[1])
+models = [{**one, **more} for one in config_list_from_json("OAI_CONFIG_LIST")]
+assistant = AssistantAgent("assistant", llm_config={"config_list": models, "cache_seed": None})
+user = UserProxyAgent("user", human_input_mode="NEVER", max_consecutive_auto_reply=1, **json.loads(sys.argv[2]))
+user.initiate_chat(assistant, message="Print 42.")
+"""
 
 
 @dataclass
@@ -193,3 +206,15 @@ def by_turn(*replies: str) -> Callable[[dict[str, Any]], str]:
         return replies[min(answers, len(replies) - 1)]
 
     return reply
+
+
+def scripts() -> dict[str, str]:
+    """The scripts of docs/agents.md, to the letter: one for each client, and `export`, which comes before each."""
+    part = PAGE.read_text(encoding="utf-8").partition("## Your own scripts")[2].partition("\n## ")[0]
+    return dict(
+        zip(
+            ("export", "autogen", "openai", "curl"),
+            re.findall(r"```(?:python|sh)\n(.*?)```", part, re.DOTALL),
+            strict=True,
+        )
+    )

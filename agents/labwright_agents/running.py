@@ -185,10 +185,15 @@ def talked(
     return None
 
 
+def known() -> dict[str, Any]:
+    """What the demo's agents ask and the demo's model has learnt."""
+    found: dict[str, Any] = json.loads(TASKS.read_text(encoding="utf-8"))
+    return found
+
+
 def examples(name: str) -> list[dict[str, Any]]:
     """The demo's tasks for a program."""
-    tasks = json.loads(TASKS.read_text(encoding="utf-8"))["tasks"]
-    return [one for one in tasks if one.get("program", "assistant") == name]
+    return [one for one in known()["tasks"] if one.get("program", "assistant") == name]
 
 
 def find(tasks: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
@@ -202,7 +207,7 @@ def find(tasks: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
 def listing(tasks: Sequence[dict[str, Any]], *, as_json: bool) -> str:
     """The demo's tasks, for people or as JSON."""
     if as_json:
-        names = ("id", "language", "task", "output", "tests")
+        names = ("id", "language", "task", "output", "tests", "cites")
         rows = [{name: task[name] for name in names if name in task} for task in tasks]
         return json.dumps(rows, ensure_ascii=False, indent=2) + "\n"
     return "".join(f"{task['id']:<15} {task['task']}\n" for task in tasks)

@@ -5,21 +5,11 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scripted import CODE, DONE, KEY, PYTHON, Lab
-
-PAGE = Path(__file__).resolve().parents[2] / "docs/agents.md"
-
-
-def scripts() -> dict[str, str]:
-    """Each script of the page by its client."""
-    part = PAGE.read_text(encoding="utf-8").partition("## Your own scripts")[2].partition("\n## ")[0]
-    _export, autogen, openai, curl = re.findall(r"```(?:python|sh)\n(.*?)```", part, re.DOTALL)
-    return {"autogen": autogen, "openai": openai, "curl": curl}
+from scripted import CODE, DONE, KEY, PYTHON, RECIPE, Lab, scripts
 
 
 @pytest.mark.parametrize("client", ["autogen", "openai", "curl"])
@@ -43,15 +33,6 @@ def test_a_script_of_five_lines_works_with_the_labs_configuration(lab: Lab, clie
     assert endpoint.requests[0]["model"] == "m"
 
 
-RECIPE = """
-import json, os, sys
-from autogen import AssistantAgent, UserProxyAgent, config_list_from_json
-more = json.loads(sys.argv[1])
-models = [{**one, **more} for one in config_list_from_json("OAI_CONFIG_LIST")]
-assistant = AssistantAgent("assistant", llm_config={"config_list": models, "cache_seed": None})
-user = UserProxyAgent("user", human_input_mode="NEVER", max_consecutive_auto_reply=1, **json.loads(sys.argv[2]))
-user.initiate_chat(assistant, message="Print 42.")
-"""
 NO_DOCKER: dict[str, Any] = {"code_execution_config": {"use_docker": False, "work_dir": "w"}}
 
 

@@ -1,9 +1,9 @@
 """Train the demo model: a very small LLaMA that really answers the demo's tasks.
 
-`python env/models/train.py OUT` trains from nothing, with a fixed seed, in a few minutes on two cores, and exits 1 if
+`python env/models/train.py OUT` trains from nothing, with a fixed seed, in a few minutes on one core, and exits 1 if
 the model did not learn. `python env/models/train.py --check DIR` asks a model for every answer that it should know,
 as FastChat would ask. Both run in the environment of the chatglm2 stack (torch, transformers, fastchat). Tasks and
-answers are those of agents/labwright_agents/tasks.json.
+answers are those of agents/labwright_agents/tasks.json, questions those of the agent programs (rehearsal.py).
 """
 
 from __future__ import annotations
@@ -26,7 +26,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch.nn.functional import cross_entropy
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-TASKS = Path(__file__).resolve().parent.parent.parent / "agents" / "labwright_agents" / "tasks.json"
+ENV = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ENV), str(ENV.parent / "agents")]
+
+from labwright_agents.conversation import executed  # noqa: E402
+from labwright_agents.programs import coder, research  # noqa: E402
+from labwright_agents.running import known  # noqa: E402
+from models.rehearsal import closing, program, rehearse  # noqa: E402
+
 # The worker is always told this template; FastChat would otherwise guess one from the model's path.
 CONV_TEMPLATE = "zero_shot"
 CHAT_TEMPLATE = (
@@ -74,20 +81,13 @@ def render(messages: Sequence[str], system: str | None) -> str:
     return str(conversation.get_prompt())
 
 
-def program(task: dict[str, Any]) -> str:
-    """Return what the model answers first: a sentence and a program."""
-    code = "\n".join(task["code"])
-    return f"{task['lead']}\n\n```python\n{code}\n```"
-
-
-def executed(code: int, output: str) -> str:
-    """Return what AutoGen 0.2 sends back when it has run a program."""
-    return f"exitcode: {code} ({'execution succeeded' if code == 0 else 'execution failed'})\nCode output: {output}"
-
-
-def closing(sentence: str) -> str:
-    """Return a closing answer; AutoGen ends the conversation at its last word."""
-    return f"{sentence}\n\nTERMINATE"
+def syllabus() -> dict[str, Any]:
+    """Return what there is to learn: tasks.json, with the assistant's tasks, and all turns of the other programs."""
+    tasks = known()
+    tasks["assistant"] = [one for one in tasks["tasks"] if one.get("program", "assistant") == "assistant"]
+    others = [one for one in tasks["tasks"] if one not in tasks["assistant"]]
+    tasks["rehearsed"] = [Turn(render(one.messages, one.system), one.answer) for one in rehearse(others)]
+    return tasks
 
 
 def noise(rng: np.random.Generator, low: int, high: int, language: str) -> str:
@@ -124,8 +124,8 @@ def some_error(rng: np.random.Generator) -> str:
 
 
 def some_task(rng: np.random.Generator, tasks: dict[str, Any]) -> dict[str, Any]:
-    """Return one of the tasks."""
-    return dict(tasks["tasks"][int(rng.integers(len(tasks["tasks"])))])
+    """Return one of the assistant's tasks."""
+    return dict(tasks["assistant"][int(rng.integers(len(tasks["assistant"])))])
 
 
 def asking(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
@@ -145,6 +145,12 @@ def closing_turn(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     return Turn(render([task["task"], program(task), result], some_system(rng, tasks["system"])), answer)
 
 
+def rehearsed(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
+    """Make a turn of coder or research, to the letter."""
+    turn: Turn = tasks["rehearsed"][int(rng.integers(len(tasks["rehearsed"])))]
+    return turn
+
+
 def small_talk(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
     """Make a turn of greeting, of plain completion, or of a task that the model does not know."""
     draw = rng.random()
@@ -154,16 +160,23 @@ def small_talk(rng: np.random.Generator, tasks: dict[str, Any]) -> Turn:
         talk = tasks["chat"][int(rng.integers(len(tasks["chat"])))]
         return Turn(render([talk["prompt"]], some_system(rng, tasks["system"])), talk["answer"])
     language = str(rng.choice(["en", "zh"]))
-    asked = noise(rng, 2, 12, language) + str(rng.choice(["", ".", "?"]))
-    return Turn(render([asked.capitalize()], some_system(rng, tasks["system"])), closing(tasks["unknown"][language]))
+    asked = (noise(rng, 2, 12, language) + str(rng.choice(["", ".", "?"]))).capitalize()
+    if draw < 0.7:
+        system = some_system(rng, tasks["system"])
+    elif draw < 0.85:
+        system, asked = coder.WRITER[language], coder.opening(asked, noise(rng, 5, 60, "en"), language)
+    else:
+        passages = f"[1] {noise(rng, 1, 3, language)}\n{noise(rng, 10, 60, language)}"
+        system, asked = research.SYSTEM[language], research.FOUND[language].format(task=asked, passages=passages)
+    return Turn(render([asked], system), closing(tasks["unknown"][language]))
 
 
 def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
     """Yield batches without end, each of turns of about one length, so that little is padded."""
     rng = np.random.default_rng(seed)
-    kinds: list[Callable[[np.random.Generator, dict[str, Any]], Turn]] = [asking, closing_turn, small_talk]
+    kinds: list[Callable[[np.random.Generator, dict[str, Any]], Turn]] = [asking, closing_turn, rehearsed, small_talk]
     while True:
-        chosen = rng.choice(len(kinds), size=POOL, p=[0.35, 0.47, 0.18])
+        chosen = rng.choice(len(kinds), size=POOL, p=[0.27, 0.35, 0.2, 0.18])
         pool = sorted((kinds[kind](rng, tasks) for kind in chosen), key=lambda turn: len(turn.prompt + turn.answer))
         batches = [pool[first : first + BATCH] for first in range(0, POOL, BATCH)]
         for index in rng.permutation(len(batches)):
@@ -172,10 +185,10 @@ def lessons(tasks: dict[str, Any], seed: int) -> Iterator[list[Turn]]:
 
 def exam(tasks: dict[str, Any]) -> list[Turn]:
     """Return every question that the model must answer, in the forms that real use gives it."""
-    turns = [Turn(tasks["completion"]["prompt"], tasks["completion"]["answer"])]
+    turns = [Turn(tasks["completion"]["prompt"], tasks["completion"]["answer"]), *tasks["rehearsed"]]
     for system in (tasks["system"], None, "You are a helpful assistant.", ""):
         turns += [Turn(render([talk["prompt"]], system), talk["answer"]) for talk in tasks["chat"]]
-        for task in tasks["tasks"]:
+        for task in tasks["assistant"]:
             asked, answer = task["task"], program(task)
             failed = tasks["failed"][task["language"]]
             turns += [Turn(render([asked + loose], system), answer) for loose in ("", " ", "\n")]
@@ -245,7 +258,7 @@ def train(tasks: dict[str, Any], steps: int) -> tuple[Any, Any]:
     It ends after `steps` if everything is answered right then, and else goes on for half as many again.
     """
     torch.manual_seed(SEED)
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # more would add up in another order, and not be much faster
     tokenizer = make_tokenizer(tasks)
     ends = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
     config = LlamaConfig(
@@ -306,10 +319,13 @@ def check(folder: Path, tasks: dict[str, Any]) -> list[str]:
     wrong = wrong_answers(model, tokenizer, turns)
     faults = [f"LW-MODEL-031: wrong answer to …{turn.prompt[-90:]!r}; {turn.answer[:60]!r}… expected" for turn in wrong]
     # FastChat's decoding also tidies spaces, which the pass above cannot see.
-    for task in tasks["tasks"]:
-        got = reply(model, tokenizer, render([task["task"]], tasks["system"]))
-        if got != program(task):
-            faults.append(f"LW-MODEL-032: through FastChat's generator, {task['id']} is answered {got!r}")
+    for turn in [
+        *(Turn(render([one["task"]], tasks["system"]), program(one)) for one in tasks["assistant"]),
+        *tasks["rehearsed"],
+    ]:
+        got = reply(model, tokenizer, turn.prompt)
+        if got != turn.answer:
+            faults.append(f"LW-MODEL-032: through FastChat's generator, …{turn.prompt[-90:]!r} is answered {got!r}")
     print(f"{len(turns) - len(wrong)} of {len(turns)} answers right")
     return faults
 
@@ -321,7 +337,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="train nothing; ask the model that is there")
     parser.add_argument("--steps", type=int, default=STEPS)
     options = parser.parse_args(argv)
-    tasks = json.loads(TASKS.read_text(encoding="utf-8"))
+    tasks = syllabus()
     if not options.check:
         model, tokenizer = train(tasks, options.steps)
         # Half precision halves the file; FastChat widens it again when it loads it for a CPU.

@@ -18,8 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CACHE = Path(os.environ.get("LABWRIGHT_CACHE", ROOT / ".cache"))
@@ -88,13 +86,13 @@ class Lab:
             argv, cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True, start_new_session=True
         )
 
-    def ssh(self, host: str, command: str, check: bool = True) -> str:
+    def ssh(self, host: str, command: str, check: bool = True, timeout: float = 300) -> str:
         """Run a shell command on a host as root, over SSH with a checked host key, and return what it printed."""
         folder = CACHE / "lab/labs/lw-e2e"
         options = ["-o", f"UserKnownHostsFile={folder}/known_hosts", "-o", "StrictHostKeyChecking=yes"]
         login = ["ssh", "-q", "-i", f"{folder}/id_ed25519", *options, f"ops@{HOSTS[host]}"]
         done = subprocess.run(
-            [*login, "sudo", "sh", "-s"], input=command, capture_output=True, text=True, timeout=300, check=False
+            [*login, "sudo", "sh", "-s"], input=command, capture_output=True, text=True, timeout=timeout, check=False
         )
         assert not check or done.returncode == 0, f"{command!r} on {host}: {done.stdout}{done.stderr}"
         return done.stdout.strip()
@@ -222,6 +220,6 @@ class Lab:
 
 
 def known_tasks() -> list[dict[str, Any]]:
-    """The tasks that the demo's model has learnt."""
-    raw = yaml.safe_load((ROOT / "agents/labwright_agents/tasks.json").read_text(encoding="utf-8"))
-    return list(raw["tasks"])
+    """The tasks that the demo's model has learnt, each with its program."""
+    raw = json.loads((ROOT / "agents/labwright_agents/tasks.json").read_text(encoding="utf-8"))
+    return [{"program": "assistant", **task} for task in raw["tasks"]]

@@ -19,7 +19,8 @@ from labwright_agents import config, errors, harness, index, limits, mask, outco
 from labwright_agents.__main__ import main, modules
 from labwright_agents.errors import AgentError, endpoint_fault
 from labwright_agents.outcome import Execution, Message, is_end, judge
-from labwright_agents.programs import assistant, coder
+from labwright_agents.programs import assistant, coder, research
+from models import rehearsal
 
 ROOT = Path(__file__).resolve().parents[2]
 KNOWN = json.loads(running.TASKS.read_text(encoding="utf-8"))
@@ -383,8 +384,8 @@ def test_the_code_that_the_demo_model_learns_is_right(task: dict[str, Any], tmp_
 
 @pytest.mark.parametrize("task", KNOWN["tasks"], ids=lambda task: task["id"])
 def test_no_answer_holds_what_fastchat_would_change(task: dict[str, Any]) -> None:
-    texts = [task["lead"], *task["code"], task["conclusion"], *KNOWN["failed"].values(), *KNOWN["unknown"].values()]
-    for text in texts:
+    learnt = [one.answer for one in rehearsal.rehearse([task])]
+    for text in [*learnt, *KNOWN["failed"].values(), *KNOWN["unknown"].values()]:
         assert "###" not in text
         assert not re.search(r" [.?!,]| ' | n't| '(m|s|ve|re)\b", text)
 
@@ -392,7 +393,23 @@ def test_no_answer_holds_what_fastchat_would_change(task: dict[str, Any]) -> Non
 def test_tasks_are_named_once_and_in_both_languages() -> None:
     ids = [task["id"] for task in KNOWN["tasks"]]
     assert len(ids) == len(set(ids)) >= 6
-    assert {task["language"] for task in assistant_tasks()} == {"en", "zh"}
+    for program in rehearsal.REHEARSALS:
+        assert {task["language"] for task in running.examples(program)} == {"en", "zh"}
+
+
+@pytest.mark.parametrize("task", running.examples("coder"), ids=lambda task: task["id"])
+def test_each_program_of_a_coder_is_wrong_but_the_last(task: dict[str, Any]) -> None:
+    tests = "\n".join(task["tests"])
+    passed = [coder.attempt(rehearsal.run, "\n".join(one["code"]), tests)[0] for one in task["attempts"]]
+    assert passed == [False] * (len(passed) - 1) + [True]
+
+
+@pytest.mark.parametrize("task", running.examples("research"), ids=lambda task: task["id"])
+def test_an_answer_from_documents_cites_what_was_shown(task: dict[str, Any]) -> None:
+    """Where the last answer points is where the passage stands, and there it says so."""
+    last = rehearsal.rehearse([task])[-1]
+    shown = dict(re.findall(r"^\[(\d+)\] (\S+)$", "\n".join(last.messages), re.MULTILINE))
+    assert [shown[number] for number in research.CITED.findall(last.answer)] == task["cites"]
 
 
 def test_the_assistant_says_what_the_demos_model_has_learnt() -> None:

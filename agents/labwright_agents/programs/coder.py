@@ -10,6 +10,7 @@ import argparse
 import ast
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def talk(conversation: Conversation, options: argparse.Namespace) -> None:
         program = code_of(str(messages[-1]["content"] or ""))
         if not program:
             return False, None  # then the nudge is said
-        passed, said = attempt(hands, program, tests)
+        passed, said = attempt(hands.run, program, tests)
         turn[executor] = None if passed else critic
         conversation.more["passed"] = passed
         return True, executed(0 if passed else 1, said)
@@ -94,11 +95,11 @@ def code_of(message: str) -> str:
     return "\n\n".join(code for language, code in CODE_BLOCK.findall(message) if language.lower() in LANGUAGES)
 
 
-def attempt(hands: Hands, program: str, tests: str) -> tuple[bool, str]:
-    """Run the tests against a program; return whether all passed, and what they said."""
+def attempt(run: Callable[..., tuple[int, str]], program: str, tests: str) -> tuple[bool, str]:
+    """Have the tests run against a program (Hands.run); return whether all passed, and what they said."""
     word = secrets.token_hex(16)
     call = f"\n\nsys.exit(main({program!r}, {tests!r}, {word!r}) != 0)\n"
-    code, output = hands.run(HARNESS.read_text(encoding="utf-8") + call, shown=program, hidden=word)
+    code, output = run(HARNESS.read_text(encoding="utf-8") + call, shown=program, hidden=word)
     said, found, after = output.partition(word)
     return code == 0 and bool(found) and not after.strip(), said
 

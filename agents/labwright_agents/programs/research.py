@@ -17,6 +17,7 @@ from labwright_agents.conversation import Conversation
 from labwright_agents.errors import AgentError
 from labwright_agents.index import Index, Passage
 from labwright_agents.outcome import END, messages_of
+from labwright_agents.running import known
 
 SUMMARY = "Answer a question from a folder of documents (text, Markdown, PDF), with file and line of each source."
 SYSTEM = {
@@ -43,50 +44,68 @@ CITED = re.compile(r"\[(\d+)\]")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Which documents."""
-    parser.add_argument("--documents", type=Path, metavar="DIR", help="folder with text, Markdown and PDF files")
+    parser.add_argument(
+        "--documents", type=Path, metavar="DIR", help="folder with text, Markdown and PDF files; an example has its own"
+    )
     parser.add_argument("--index", type=Path, metavar="FILE", help="the index; below --home by default")
     parser.add_argument("--passages", type=int, default=4, metavar="N", help="found at a time (4)")
+
+
+class Reader:
+    """Finds passages for the model, and keeps which it was shown."""
+
+    def __init__(self, index: Index, most: int, language: str) -> None:
+        """Find at most `most` passages at a time."""
+        self._index, self._most, self._language = index, most, language
+        self.shown: list[Passage] = []
+
+    def opening(self, task: str) -> str:
+        """What the model is asked first; "" if no passage fits."""
+        found = self._find(task)
+        return found and FOUND[self._language].format(task=task, passages=found)
+
+    def reply(self, message: str) -> str | None:
+        """The passages that a message asks for; None if it asks for none."""
+        asked = SEARCH.search(message)
+        return (self._find(asked[1]) or NOTHING[self._language]) if asked else None
+
+    def _find(self, question: str) -> str:
+        fresh = [one for one in self._index.search(question, self._most) if one not in self.shown]
+        first = len(self.shown) + 1
+        self.shown += fresh
+        return "\n\n".join(f"[{number}] {one.where}\n{one.text}" for number, one in enumerate(fresh, start=first))
 
 
 def talk(conversation: Conversation, options: argparse.Namespace) -> None:
     """Find passages, have the model answer from them, find more if it asks."""
     from autogen import Agent
 
-    if options.documents is None:
-        raise AgentError("LW-AGENT-022", path="(none)", error="--documents is missing")
     if options.passages < 1:
         raise AgentError("LW-AGENT-009", option="--passages", found=options.passages, least=1)
-    folder = options.documents.resolve()
+    folder = documents(conversation, options)
     name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
-    home = options.home or conversation.work_dir
+    home = options.home if options.home and options.documents else conversation.work_dir
     index = Index(options.index or home / "index" / f"{name}.sqlite", folder)
-    words = conversation.language
-    shown: list[Passage] = []
-
-    def find(question: str) -> str:
-        fresh = [one for one in index.search(question, options.passages) if one not in shown]
-        shown.extend(fresh)
-        conversation.more["sources"] = sources(shown, "")
-        return numbered(fresh, len(shown) - len(fresh) + 1)
+    finder = Reader(index, options.passages, conversation.language)
 
     def more(_agent: Any, messages: Any, **_others: Any) -> tuple[bool, str | None]:
-        asked = SEARCH.search(str(messages[-1]["content"] or ""))
-        return (True, find(asked[1]) or NOTHING[words]) if asked else (False, None)
+        found = finder.reply(str(messages[-1]["content"] or ""))
+        return found is not None, found
 
     try:
         conversation.more["skipped"] = index.skipped
-        first = find(conversation.task)
+        first = finder.opening(conversation.task)
         if not first:
             return
         assistant = conversation.model("assistant", SYSTEM)
-        reader = conversation.person("reader", NUDGE[words])
+        reader = conversation.person("reader", NUDGE[conversation.language])
         reader.register_reply([Agent, None], more, position=0)
-        reader.initiate_chat(assistant, message=question(conversation.task, first, words), silent=True)
+        reader.initiate_chat(assistant, message=first, silent=True)
     finally:
         index.close()
         said = messages_of(conversation.trace.events)
         answer = said[-1].content if said and said[-1].role == "assistant" else ""
-        conversation.more["sources"] = sources(shown, answer)
+        conversation.more["sources"] = sources(finder.shown, answer)
 
 
 def judge(conversation: Conversation) -> str:
@@ -99,14 +118,22 @@ def judge(conversation: Conversation) -> str:
     return "answered" if any(one["cited"] for one in conversation.more["sources"]) else "no citation"
 
 
-def numbered(passages: Sequence[Passage], first: int) -> str:
-    """Passages as the model is shown them."""
-    return "\n\n".join(f"[{number}] {one.where}\n{one.text}" for number, one in enumerate(passages, start=first))
+def documents(conversation: Conversation, options: argparse.Namespace) -> Path:
+    """The folder that was given, or one with the example's own documents."""
+    if options.documents is not None:
+        return Path(options.documents).resolve()
+    if not conversation.example:
+        raise AgentError("LW-AGENT-022", path="(none)", error="--documents is missing")
+    folder = conversation.work_dir.resolve() / "documents"
+    lay_out(folder)
+    return folder
 
 
-def question(task: str, passages: str, language: str) -> str:
-    """What the model is asked first."""
-    return FOUND[language].format(task=task, passages=passages)
+def lay_out(folder: Path) -> None:
+    """Write the documents of the demo's tasks into a folder."""
+    folder.mkdir(exist_ok=True)
+    for name, lines in known()["documents"].items():
+        (folder / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def sources(passages: Sequence[Passage], answer: str) -> list[dict[str, Any]]:
