@@ -34,7 +34,7 @@ READY = b"ready\n"  # what a box says before its code does
 FIRST_UID, UIDS = 1_900_000_000, 200_000_000  # 1,879,048,192 to 2,147,483,647 are nobody's (systemd's UIDS-GIDS)
 MOST_OUTPUT = 1 << 20
 MOST_FILES, DEEPEST, MOST_TMP_MIB = 1000, 16, 64
-LANGUAGES = {"python": ["{python}", "-u", "-B"], "sh": ["/bin/sh"]}
+LANGUAGES = {"python": ["{prefix}/bin/python", "-u", "-B"], "sh": ["/bin/sh"]}
 IMAGE, LABEL = "labwright-box", "labwright.box"
 # Of the system the box sees programs and libraries, what those need to find one another, and the agents' environment.
 SHOWN = ("/usr", "/etc/alternatives", "/etc/ld.so.cache", "/etc/localtime")

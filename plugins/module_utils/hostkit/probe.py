@@ -390,6 +390,8 @@ def agent(check: dict[str, Any]) -> str:
         raise Fault(causes.of_words(words) or "", f"the agent ended with {done.returncode}: {words}") from None
     words = said.get("output") or said.get("error") or ""
     text = f"{said.get('verdict')}: {str(words).strip()[:200]!r}"
+    if said.get("sandbox"):
+        text += f"; the code ran {said['sandbox']}"
     if done.returncode or said.get("verdict") != "answered":
         raise Fault(causes.of_words(text) or "", mask(text))
     return text
