@@ -28,13 +28,14 @@ LANGUAGES = {"python": "python", "py": "python", "sh": "sh", "bash": "sh", "shel
 # AutoGen tells models that they may name the file of a code block so, in its first line.
 NAMED = re.compile(r"(?:#|//)\s*filename:\s*([\w][\w./-]*)\s*$", re.MULTILINE)
 # What the box itself says of how the code ended; for the rest, what the code said of it, when it failed.
-CAUSES = {"time": "LW-AGENT-061", "output": "LW-AGENT-062", "memory": "LW-AGENT-063", "disk": "LW-AGENT-064"}
+CAUSES = {"time": "LW-AGENT-061", "output": "LW-AGENT-062", "killed": "LW-AGENT-063", "disk": "LW-AGENT-064"}
 SIGNS = {
     "LW-AGENT-063": "MemoryError|Cannot allocate memory|Out of memory",
     "LW-AGENT-064": "No space left on device|File too large",
     "LW-AGENT-065": "Resource temporarily unavailable|can't start new thread|Cannot fork",
-    "LW-AGENT-066": "Network is unreachable|Temporary failure in name resolution|Name or service not known",
-    "LW-AGENT-067": "Read-only file system|Permission denied|Operation not permitted|must be setuid root",
+    "LW-AGENT-066": "Network is unreachable|Address family not supported|Temporary failure in name resolution|Name or service not known",
+    "LW-AGENT-067": "Read-only file system|Permission denied|Operation not permitted|must be setuid root|"
+    r"No such file or directory: '/(?:etc|home|opt|proc|root|run|srv|sys|var)/|/(?:etc|home|opt|proc|root|run|srv|sys|var)/\S*: No such file",
 }
 
 

@@ -173,7 +173,7 @@ def run(settings: dict[str, Any], name: str, folder: Path, request: dict[str, An
     if not cause and status and (not space.f_bfree or not space.f_ffree):
         cause = "disk"
     if not cause and status in (137, -9, 255):  # killed, and not by us
-        cause = "memory"
+        cause = "killed"
     text = output.removeprefix(READY).decode(errors="replace")
     return {"exit_code": status, "output": text, "cause": cause, "files": files, "whole": whole}
 
@@ -253,7 +253,7 @@ def image() -> str:
     with tarfile.open(fileobj=text, mode="w") as tar:
         for path in ("/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/usr", *LINKS):  # noqa: S108
             entry = tarfile.TarInfo(path[1:])
-            entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+            entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if path == "/tmp" else 0o755  # noqa: S108
             if path in LINKS and Path(path).is_symlink():
                 entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(path)
             tar.addfile(entry)
