@@ -26,16 +26,17 @@ WORDS = {
 }
 LANGUAGES = {"python": "python", "py": "python", "sh": "sh", "bash": "sh", "shell": "sh", "": "python"}
 # AutoGen tells models that they may name the file of a code block so, in its first line.
-NAMED = re.compile(r"(?:#|//)\s*filename:\s*([\w][\w./-]*)\s*$", re.MULTILINE)
+NAMED = re.compile(r"(?:#|//)[ \t]*filename:[ \t]*([\w][\w./-]*)[ \t]*$", re.MULTILINE)
+KEPT = "/(?:etc|home|opt|proc|root|run|srv|sys|var)/"  # of the host, and in a box not or not to be read
 # What the box itself says of how the code ended; for the rest, what the code said of it, when it failed.
 CAUSES = {"time": "LW-AGENT-061", "output": "LW-AGENT-062", "killed": "LW-AGENT-063", "disk": "LW-AGENT-064"}
 SIGNS = {
     "LW-AGENT-063": "MemoryError|Cannot allocate memory|Out of memory",
     "LW-AGENT-064": "No space left on device|File too large",
     "LW-AGENT-065": "Resource temporarily unavailable|can't start new thread|Cannot fork",
-    "LW-AGENT-066": "Network is unreachable|Address family not supported|Temporary failure in name resolution|Name or service not known",
-    "LW-AGENT-067": "Read-only file system|Permission denied|Operation not permitted|must be setuid root|"
-    r"No such file or directory: '/(?:etc|home|opt|proc|root|run|srv|sys|var)/|/(?:etc|home|opt|proc|root|run|srv|sys|var)/\S*: No such file",
+    "LW-AGENT-066": "Network is unreachable|Address family not supported|(?:failure in name resolution|service not known)",
+    "LW-AGENT-067": "Read-only file system|Permission denied|Operation not permitted|"
+    rf"No such file or directory: '{KEPT}|{KEPT}\S*: No such file",
 }
 
 
@@ -78,7 +79,7 @@ def executor(settings: Settings, work_dir: Path, timeout_s: int, on_run: Callabl
 
 
 class Box:
-    """Runs each code block in a fresh box, which the keeper makes; the work folder goes there and comes back by value."""
+    """Runs each code block in a fresh box, which the keeper makes; the work folder goes there and back by value."""
 
     def __init__(
         self,
@@ -100,20 +101,23 @@ class Box:
         return MarkdownCodeExtractor()
 
     def execute_code_blocks(self, code_blocks: Sequence[Any]) -> Any:
-        """Run a message's code blocks one after the other, up to the first that fails, and tell of each."""
+        """Run a message's code blocks, and tell of each."""
         from autogen.coding.base import CommandLineCodeResult
 
+        code, said = self.run_all(code_blocks)
+        return CommandLineCodeResult(exit_code=code, output=said)
+
+    def run_all(self, code_blocks: Sequence[Any]) -> tuple[int, str]:
+        """Run one block after the other, up to the first that fails; its exit code, and what all said."""
         said, code = "", 0
         for number, block in enumerate(code_blocks):
             start = time.monotonic()
             code, output, cause = self.run(str(block.language).lower(), str(block.code), number)
-            self._on_run(
-                Execution(str(block.language), str(block.code), code, output, time.monotonic() - start, cause)
-            )
+            self._on_run(Execution(str(block.language), str(block.code), code, output, time.monotonic() - start, cause))
             said += output + (f"\n{cause}\n" if cause else "")  # the model should know it too
             if code:
                 break
-        return CommandLineCodeResult(exit_code=code, output=said)
+        return code, said
 
     def run(self, language: str, code: str, number: int = 0) -> tuple[int, str, str]:
         """Exit code, output, and the sentence that says what ended or stopped the code."""

@@ -4,10 +4,10 @@
     python -I keeper.py SETTINGS end NAME       take away what a keeper that was killed left of a box
     python -I keeper.py SETTINGS forget         take away all boxes and the image
 
-Who asks has no rights here but to have code run: it sends the files and gets them back by value, so no path of its own is
-ever opened by root. Request and answer are one line of JSON each. The work folder is a small tmpfs of the box's own, and
-what the code left there is read when none of its processes is left. Every box has a user id of its own, so that the limit
-on processes, which the kernel counts by user, holds for each alone.
+Who asks has no rights here but to have code run: it sends the files and gets them back by value, so no path of its own
+is ever opened by root. Request and answer are one line of JSON each. The work folder is a small tmpfs of the box's own,
+and what the code left there is read when none of its processes is left. Every box has a user id of its own, so that the
+limit on processes, which the kernel counts by user, holds for each alone.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ def taken(folder: Path, most: int) -> tuple[dict[str, str], bool]:
         inner = waiting.pop()
         here = os.open(folder / inner, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            names = sorted(os.listdir(here))
+            with os.scandir(here) as rows:
+                names = sorted(row.name for row in rows)
             for name in names:
                 path = f"{inner}/{name}" if inner else name
                 kind = os.stat(name, dir_fd=here, follow_symlinks=False)
@@ -167,7 +168,9 @@ def run(settings: dict[str, Any], name: str, folder: Path, request: dict[str, An
     if not output.startswith(READY):
         if cause:
             raise Fault(f"the box did not begin within {request['seconds']} s")
-        raise Fault(f"the box could not be made: {output.decode(errors='replace').strip()[-500:] or f'status {status}'}")
+        raise Fault(
+            f"the box could not be made: {output.decode(errors='replace').strip()[-500:] or f'status {status}'}"
+        )
     space = os.statvfs(folder)
     files, whole = taken(folder, room(settings))
     if not cause and status and (not space.f_bfree or not space.f_ffree):
@@ -223,7 +226,9 @@ def limits(settings: dict[str, Any]) -> dict[str, int]:
 
 def docker(settings: dict[str, Any], name: str, folder: Path, uid: int, inside: list[str]) -> list[str]:
     """Make a container that has nothing but the box; return the command that runs it."""
-    shown = [path for path in (*SHOWN, *LINKS) if Path(path).exists() and not (path in LINKS and Path(path).is_symlink())]
+    shown = [
+        path for path in (*SHOWN, *LINKS) if Path(path).exists() and not (path in LINKS and Path(path).is_symlink())
+    ]
     binds = [f"type=bind,src={Path(path).resolve()},dst={path},readonly" for path in [*shown, settings["prefix"]]]
     most = f"{settings['memory_mib']}m"
     options = [
@@ -247,15 +252,15 @@ def docker(settings: dict[str, Any], name: str, folder: Path, uid: int, inside: 
 
 
 def image() -> str:
-    """The tag of the image, which is the sum of its bytes: empty folders to mount on, and the system's links. It is made
-    here, so no registry is needed, and anew when somebody took it away."""
+    """The tag of the image, which is the sum of its bytes: empty folders to mount on, and the system's links. It is
+    made here, so no registry is needed, and anew when somebody took it away."""
     text = io.BytesIO()
     with tarfile.open(fileobj=text, mode="w") as tar:
         for path in ("/dev", "/etc", "/proc", "/run", "/sys", "/tmp", "/usr", *LINKS):  # noqa: S108
             entry = tarfile.TarInfo(path[1:])
             entry.type, entry.mode = tarfile.DIRTYPE, 0o1777 if path == "/tmp" else 0o755  # noqa: S108
             if path in LINKS and Path(path).is_symlink():
-                entry.type, entry.linkname = tarfile.SYMTYPE, os.readlink(path)
+                entry.type, entry.linkname = tarfile.SYMTYPE, str(Path(path).readlink())
             tar.addfile(entry)
     tag = hashlib.sha256(text.getvalue()).hexdigest()[:16]
     if not command("docker", "image", "ls", "--quiet", f"{IMAGE}:{tag}").strip():
@@ -263,9 +268,7 @@ def image() -> str:
     return tag
 
 
-def unit(
-    settings: dict[str, Any], name: str, folder: Path, uid: int, seconds: int, inside: list[str]
-) -> list[str]:
+def unit(settings: dict[str, Any], name: str, folder: Path, uid: int, seconds: int, inside: list[str]) -> list[str]:
     """The command that runs a transient unit which has nothing but the box."""
     hidden = sorted(f"/{one.name}" for one in Path("/").iterdir() if one.is_dir() and one.name not in HIDDEN_NOT)
     empty = [f"{path}:ro" for path in hidden]
@@ -294,7 +297,7 @@ def unit(
         "RestrictAddressFamilies": "AF_UNIX",
         "SystemCallArchitectures": "native",
         "KeyringMode": "private",
-        "TemporaryFileSystem": " ".join([*empty, f"/tmp:{tmp}", "/dev/shm:size=16m,mode=1777,nosuid,nodev"]),
+        "TemporaryFileSystem": " ".join([*empty, f"/tmp:{tmp}", "/dev/shm:size=16m,mode=1777,nosuid,nodev"]),  # noqa: S108
         "InaccessiblePaths": "/sys /dev/mqueue",
         "BindReadOnlyPaths": " ".join(f"-{path}" for path in [*SHOWN[1:], settings["prefix"]]),
         "BindPaths": f"{folder}:{WORK}",
@@ -353,7 +356,7 @@ def forget() -> None:
 def command(*argv: str, text: bytes = b"") -> str:
     """Run a command to its end; Fault with its words when it fails, or is not there."""
     try:
-        done = subprocess.run(argv, input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60, check=False)
+        done = subprocess.run(argv, input=text, capture_output=True, timeout=60, check=False)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Fault(f"{argv[0]}: {error}") from error
     if done.returncode:

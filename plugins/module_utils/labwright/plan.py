@@ -25,7 +25,10 @@ LOOPBACK = "127.0.0.1"
 INNER_PORT = 21000  # FastChat's own API and page, behind the gateway; the next free one below it where that is taken
 ENGINE_PORT = 20900  # an engine's own server, behind its worker; the next free one below it, as above
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
-ENGINES = ("debian", "ubuntu")  # distributions that have a Docker engine of their own; the role docker has their packages
+ENGINES = (
+    "debian",
+    "ubuntu",
+)  # distributions that have a Docker engine of their own; the role docker has their packages
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
 
