@@ -34,7 +34,7 @@ SIGNS = {
     "LW-AGENT-063": "MemoryError|Cannot allocate memory|Out of memory",
     "LW-AGENT-064": "No space left on device|File too large",
     "LW-AGENT-065": "Resource temporarily unavailable|can't start new thread|Cannot fork",
-    "LW-AGENT-066": "Network is unreachable|Address family not supported|(?:failure in name resolution|service not known)",
+    "LW-AGENT-066": "Network is unreachable|Address family not supported|failure in name resolution|service not known",
     "LW-AGENT-067": "Read-only file system|Permission denied|Operation not permitted|"
     rf"No such file or directory: '{KEPT}|{KEPT}\S*: No such file",
 }
