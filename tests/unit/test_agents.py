@@ -99,7 +99,7 @@ def test_every_sentence_is_in_both_languages_with_the_same_blanks() -> None:
 
 
 SOURCES = {path: path.read_text(encoding="utf-8") for path in (ROOT / "agents/labwright_agents").rglob("*.py")}
-TESTS = [*(ROOT / "agents/tests").glob("*.py"), Path(__file__), *(ROOT / "tests/sandbox").glob("*.py")]
+TESTS = [*(ROOT / "agents/tests").glob("*.py"), Path(__file__), *(ROOT / "tests/e2e").glob("test_3_sandbox.py")]
 
 
 @pytest.mark.parametrize("id_", sorted(errors.words()))

@@ -65,7 +65,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "conda": conda(host, catalogue) if entry["duties"] else {},
         "installers": installers(host, entry, catalogue),
         "tools": tools(host, catalogue) if entry["duties"] else [],
-        "docker": entry.get("docker", "agent" in entry["duties"]),
+        "docker": entry.get("docker", entry.get("sandbox") == "docker"),
         "environments": {
             **{role: parts(serving, role) for role in ("torch", "transformers", "fastchat")},
             "autogen": next(iter(parts([agents], "autogen")), {}) if agents else {},

@@ -63,6 +63,7 @@ class Hardware:
     listening: tuple[Mapping[str, Any], ...] = ()
     present: frozenset[str] = frozenset()
     systemd: bool = True
+    distribution: str = ""  # ID of os-release; "" where it is not known
     clock_skew_s: float = 0.0
     glibc: str = ""
     server: bool = False  # Windows Server, which Docker Desktop does not run on
@@ -125,6 +126,7 @@ def seen(facts: Mapping[str, Any], known: Gpus) -> tuple[Hardware, list[Finding]
             listening=tuple(facts.get("listening", ())),
             present=frozenset(facts.get("present", ())),
             systemd=bool(facts.get("systemd", True)),
+            distribution=str(facts.get("distribution", "")),
             clock_skew_s=float(facts.get("clock_skew_s", 0.0)),
             glibc=str(facts.get("glibc", "")),
             server=bool(facts.get("server", False)),

@@ -25,6 +25,10 @@ LOOPBACK = "127.0.0.1"
 INNER_PORT = 21000  # FastChat's own API and page, behind the gateway; the next free one below it where that is taken
 ENGINE_PORT = 20900  # an engine's own server, behind its worker; the next free one below it, as above
 MOST_SKEW_S = 300  # certificates and package signatures fail when clocks differ by more
+ENGINES = (
+    "debian",
+    "ubuntu",
+)  # distributions that have a Docker engine of their own; the role docker has their packages
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
 
@@ -103,15 +107,24 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
 
 def lock_up(plan: HostPlan, host: Host, hardware: Hardware) -> None:
     """Where the code runs that models write; and Docker Desktop, where the site accepts its terms."""
-    if hardware.platform == paths.LINUX and hardware.systemd:
-        plan.sandbox = "systemd"
-        plan.because("sandbox", "systemd", finding("WHY-SANDBOX"))
-    elif hardware.platform == paths.WINDOWS and host.wishes["lab_agent_code"] == "local":
-        plan.sandbox = "local"
-        plan.because("sandbox", "local", finding("WHY-SANDBOX-LOCAL"))
-        plan.notes.append(finding("LW-PLAN-044"))
-    else:
+    wish = str(host.wishes["lab_agent_code"])
+    if hardware.platform == paths.LINUX and not hardware.systemd:
         plan.problems.append(finding("LW-KNOWN-007", platform=hardware.platform))
+    elif wish == "local":
+        plan.sandbox = wish
+        plan.because("sandbox", wish, finding("WHY-SANDBOX-LOCAL"))
+        plan.notes.append(finding("LW-PLAN-044"))
+    elif hardware.platform == paths.WINDOWS:
+        plan.problems.append(finding("LW-KNOWN-007", platform=hardware.platform))
+    elif wish != "auto":
+        plan.sandbox = wish
+        plan.because("sandbox", wish, finding("WHY-SANDBOX-WISH"))
+    elif hardware.distribution in ("", *ENGINES):
+        plan.sandbox = "docker"
+        plan.because("sandbox", "docker", finding("WHY-SANDBOX-DOCKER"))
+    else:
+        plan.sandbox = "unit"
+        plan.because("sandbox", "unit", finding("WHY-SANDBOX-UNIT", distribution=hardware.distribution))
     if hardware.platform == paths.WINDOWS and host.wishes["lab_docker_desktop"]:
         if hardware.server:
             plan.problems.append(finding("LW-PLAN-045"))

@@ -228,8 +228,28 @@ def test_a_hosts_wish_for_one_model_twice_makes_two_workers_with_names_of_their_
 
 def test_the_sandbox_is_decided_for_agents_alone() -> None:
     made = lab(THREE)
-    assert [one.sandbox for one in made.hosts.values()] == ["systemd", "", ""]
-    assert [one.value for one in made.hosts["ctl10"].explain if one.choice == "sandbox"] == ["systemd"]
+    assert [one.sandbox for one in made.hosts.values()] == ["docker", "", ""]
+    assert [one.value for one in made.hosts["ctl10"].explain if one.choice == "sandbox"] == ["docker"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "distribution", "kind", "reason"),
+    [
+        ("auto", "debian", "docker", "WHY-SANDBOX-DOCKER"),
+        ("auto", "rocky", "unit", "WHY-SANDBOX-UNIT"),
+        ("docker", "rocky", "docker", "WHY-SANDBOX-WISH"),
+        ("unit", "debian", "unit", "WHY-SANDBOX-WISH"),
+        ("local", "debian", "local", "WHY-SANDBOX-LOCAL"),
+    ],
+)
+def test_the_sandbox_is_the_one_that_was_wished_or_that_the_distribution_has(
+    wish: str, distribution: str, kind: str, reason: str
+) -> None:
+    one = host("c1", "controller api workers agents", lab_agent_code=wish)
+    made = lab([one], {"c1": machine(distribution=distribution)}).hosts["c1"]
+    assert made.sandbox == kind
+    assert [row.because.id for row in made.explain if row.choice == "sandbox"] == [reason]
+    assert [row.id for row in made.notes] == (["LW-PLAN-044"] if kind == "local" else [])
 
 
 def test_every_choice_has_its_reason() -> None:

@@ -329,9 +329,12 @@ def test_code_of_models_runs_on_windows_only_where_the_inventory_says_so_and_the
     assert check["environment"]["SSL_CERT_FILE"] == "C:\\ProgramData\\labwright\\etc\\ca.crt"
 
 
-def test_local_on_linux_changes_nothing_there() -> None:
+def test_local_on_linux_is_said_too_and_still_needs_systemd() -> None:
     linux = Host(CONTROL.name, CONTROL.groups, {**CONTROL.wishes, "lab_agent_code": "local"})
-    assert plan([linux, WORKER], {"win21": T4}).hosts["ctl10"].sandbox == "systemd"
+    made = plan([linux, WORKER], {"win21": T4})
+    found = made.hosts["ctl10"]
+    assert (found.sandbox, ids(found.notes)) == ("local", ["LW-PLAN-044"])
+    assert spelt(linux, written(made))["docker"] is False
     assert all_ids(plan([linux, WORKER], {"win21": T4, "ctl10": machine(systemd=False)})) == ["LW-KNOWN-007"]
 
 

@@ -44,7 +44,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     ),
     "lab_state": (["/srv/state", "C:\\state"], [("state", "fits"), ("C:state", "fits")]),
     "lab_store": (["/srv/store", "D:\\store"], [("", "fits"), ("D:", "fits")]),
-    "lab_agent_code": (["unit", "local"], [("docker", "one of ['unit', 'local']"), (None, "one of")]),
+    "lab_agent_code": (["auto", "docker", "unit", "local"], [("podman", "one of ['auto', 'docker'"), (None, "one of")]),
     "lab_docker_desktop": ([True, False], [("yes", "type boolean")]),
     "lab_bundle_dir": (["", "/a b"], [([], "type string")]),
     "lab_bundle_url": (["", "http://192.0.2.1:8480", "https://x/y"], [("192.0.2.1:8480", "fits"), ("ftp://x", "fits")]),
