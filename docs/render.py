@@ -1,7 +1,9 @@
-"""Render the pages of docs/reference that have their one source elsewhere: `python docs/render.py`.
+"""Render what has its one source elsewhere: `python docs/render.py`.
 
-inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict and agents,
-locks.md from the stacks, their locks, the wheels whose sum is known, and the trials.
+Of docs/reference, inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict
+and agents, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials. Each role's README.md comes
+from its argument_specs. Of docs/pictures, plan.svg is the plan of the hosts on paper in docs/plan.md, made anew each time,
+and verdict.svg the demo's verdict as it was recorded beside it.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,14 +20,16 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "plugins/module_utils"))
+sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ROOT / "docs")]
 
+import drawing  # noqa: E402
 from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
 
 LOGIC = ROOT / "plugins/module_utils/labwright"
 REFERENCE = ROOT / "docs/reference"
+PICTURES = ROOT / "docs/pictures"
 INVENTORY = """# What an inventory may wish for
 
 Rendered from `plugins/module_utils/labwright/wishes.yml` by `docs/render.py`; not edited by hand. A `lab_*` variable
@@ -58,6 +63,17 @@ Rendered by `docs/render.py` from `env/stacks/*/stack.yml`, the locks beside the
   shows that the versions work together, and nothing about a GPU. A trial counts only for the lock that it was made
   with. Windows locks were never installed: see [what is not verified](../not-verified.md).
 
+"""
+
+
+ROLE = """# {name}: {short}
+
+Rendered from `{path}` by `docs/render.py`; not edited by hand.
+
+{about}
+
+| variable | default | may be | what it is |
+|---|---|---|---|
 """
 
 
@@ -117,6 +133,41 @@ def of_agents() -> dict[str, dict[str, dict[str, str]]]:
     return {one: {name: {"message": text} for name, text in row.items()} for one, row in plain.items()}
 
 
+def marked(words: str | list[str]) -> str:
+    """Ansible's own marks as Markdown: C(code), I(italic), B(bold)."""
+    text = " ".join(" ".join([words] if isinstance(words, str) else words).split())
+    for sign, mark in (("C", "`"), ("I", "*"), ("B", "**")):
+        text = re.sub(rf"\b{sign}\(((?:[^()]|\([^()]*\))*)\)", rf"{mark}\1{mark}", text)
+    return text.replace("|", "\\|")
+
+
+def options(found: dict[str, dict[str, Any]], above: str = "") -> list[str]:
+    """A row for each option of a role, and for each of those that it holds."""
+    rows = []
+    for name, one in found.items():
+        default = f"`{json.dumps(one['default'], ensure_ascii=False)}`" if "default" in one else ""
+        may = one.get("type", "str") + (f" of {one['elements']}" if "elements" in one else "")
+        if "choices" in one:
+            may = ", ".join(f"`{choice}`" for choice in one["choices"])
+        may += ", required" if one.get("required") else ""
+        rows.append(f"| `{above}{name}` | {default} | {may} | {marked(one['description'])} |\n")
+        rows += options(one.get("options", {}), f"{above}{name}.")
+    return rows
+
+
+def role(specs: Path) -> str:
+    """The README of a role."""
+    main = yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"]["main"]
+    about = "\n\n".join(marked(one) for one in main.get("description", []))
+    head = ROLE.format(
+        name=specs.parents[1].name,
+        short=marked(main["short_description"]),
+        path=specs.relative_to(ROOT).as_posix(),
+        about=about,
+    )
+    return head.replace("\n\n\n", "\n\n") + "".join(options(main["options"]))
+
+
 def tried(stack: Stack, tag: str, platform: str, trials: list[dict[str, Any]]) -> str:
     """What a trial of exactly these locks showed."""
     digest = hashlib.sha256("".join(layer.digest for layer in stack.layers(tag, platform)).encode()).hexdigest()
@@ -166,10 +217,14 @@ def pages() -> dict[Path, str]:
     wishes = yaml.safe_load((LOGIC / "wishes.yml").read_text(encoding="utf-8"))
     words = yaml.safe_load((LOGIC / "words.yml").read_text(encoding="utf-8"))
     trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
+    catalogue = catalog.load(ROOT / "env", None)
     return {
         REFERENCE / "inventory.md": inventory(wishes),
         REFERENCE / "problems.md": problems(words | causes() | of_agents()),
-        REFERENCE / "locks.md": locks(catalog.load(ROOT / "env", None), trials),
+        REFERENCE / "locks.md": locks(catalogue, trials),
+        PICTURES / "plan.svg": drawing.terminal(drawing.plan_on_paper(ROOT / "docs/plan.md", catalogue)),
+        PICTURES / "verdict.svg": drawing.terminal(drawing.recorded_verdict(PICTURES / "verdict.json")),
+        **{specs.parents[1] / "README.md": role(specs) for specs in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))},
     }
 
 

@@ -1,0 +1,74 @@
+"""Pictures of what Labwright prints, made from text that its own code has made: SVG that a browser shows in light and dark."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import yaml
+from labwright import hardware, plan, report, verdict
+from labwright.catalog import Catalogue
+from labwright.wishes import host_of
+
+WIDE, HIGH, EDGE = 7.25, 18, 16  # of a character, of a line, around all; pixels at a font size of 12
+WINDOWS = {"lab_root": "C:\\labwright", "lab_store": "C:\\ProgramData\\labwright\\store"}
+STYLE = """text { font: 12px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #1f2328; white-space: pre }
+.back { fill: #f6f8fa; stroke: #d0d7de }
+.good { fill: #1a7f37 } .bad { fill: #b42318 } .head { font-weight: bold }
+@media (prefers-color-scheme: dark) {
+  text { fill: #e6edf3 } .back { fill: #161b22; stroke: #30363d } .good { fill: #3fb950 } .bad { fill: #ff7b72 }
+}"""
+
+
+def plan_on_paper(page: Path, catalogue: Catalogue) -> list[str]:
+    """The table of the plan for the inventory that a page shows: its first block of YAML."""
+    found = re.search(r"^```yaml\n(all:.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise SystemExit(f"{page} shows no inventory; the picture of the plan is made from it.")
+    inventory: dict[str, Any] = yaml.safe_load(found[1])["all"]
+    groups = {
+        host: [name for name, group in inventory["children"].items() if host in group["hosts"]]
+        for host in inventory["hosts"]
+    }
+    fleet = [
+        host_of(name, groups[name], inventory["vars"] | (WINDOWS if "windows" in groups[name] else {}) | own)
+        for name, own in inventory["hosts"].items()
+    ]
+    asked = {
+        one.name: hardware.given(one.wishes["hardware_given"], one.name, catalogue.gpus, one.platform) for one in fleet
+    }
+    written = report.as_json(plan.make(fleet, asked, catalogue))
+    lines = report.as_text(written).splitlines()
+    return [*lines[: lines.index("")], "", *(line for line in lines if ": torch " in line or ": quantization " in line)]
+
+
+def recorded_verdict(path: Path) -> list[str]:
+    """What verify printed, from the file that it wrote."""
+    return verdict.as_lines(json.loads(path.read_text(encoding="utf-8")))
+
+
+def kind(lines: list[str], at: int) -> str:
+    """How a line is drawn."""
+    if lines[at].startswith("FAIL"):
+        return "bad"
+    if lines[at].startswith("ok "):
+        return "good"
+    return "head" if at + 1 < len(lines) and lines[at + 1].startswith("---") or at == len(lines) - 1 > 0 else ""
+
+
+def terminal(lines: list[str]) -> str:
+    """The lines as a picture."""
+    wide = round(max(map(report.width, lines)) * WIDE + 2 * EDGE)
+    high = len(lines) * HIGH + 2 * EDGE
+    rows = []
+    for at, line in enumerate(lines):
+        marked = f' class="{kind(lines, at)}"' if kind(lines, at) else ""
+        rows.append(f'<text x="{EDGE}" y="{EDGE + at * HIGH + 13}" xml:space="preserve"{marked}>{escape(line)}</text>\n')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" role="img">\n'
+        f"<!-- Rendered by docs/render.py; not edited by hand. -->\n<style>\n{STYLE}\n</style>\n"
+        f'<rect class="back" x="0.5" y="0.5" width="{wide - 1}" height="{high - 1}" rx="8"/>\n{"".join(rows)}</svg>\n'
+    )
