@@ -42,7 +42,7 @@ def plan_on_paper(page: Path, catalogue: Catalogue) -> list[str]:
     }
     written = report.as_json(plan.make(fleet, asked, catalogue))
     lines = report.as_text(written).splitlines()
-    return [*lines[: lines.index("")], "", *(line for line in lines if ": torch " in line or ": quantization " in line)]
+    return [*lines[: lines.index("")], "", lines[-1]]
 
 
 def recorded_verdict(path: Path) -> list[str]:
@@ -66,7 +66,9 @@ def terminal(lines: list[str]) -> str:
     rows = []
     for at, line in enumerate(lines):
         marked = f' class="{kind(lines, at)}"' if kind(lines, at) else ""
-        rows.append(f'<text x="{EDGE}" y="{EDGE + at * HIGH + 13}" xml:space="preserve"{marked}>{escape(line)}</text>\n')
+        rows.append(
+            f'<text x="{EDGE}" y="{EDGE + at * HIGH + 13}" xml:space="preserve"{marked}>{escape(line)}</text>\n'
+        )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" role="img">\n'
         f"<!-- Rendered by docs/render.py; not edited by hand. -->\n<style>\n{STYLE}\n</style>\n"

@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ROOT / "docs")]
 
 import drawing  # noqa: E402
+import ids  # noqa: E402
 from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
@@ -39,11 +40,16 @@ that is not in this table is refused, with the name that was probably meant. Set
 | variable | default | may be | what it is |
 |---|---|---|---|
 """
-PROBLEMS = """# What plan, verdict and agents may say, by id / 规划、验证结论和智能体可能给出的信息（按编号）
+PROBLEMS = """# Every sentence with an id, and what to do / 所有带编号的信息和处理办法
 
-Rendered from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py` and
-`agents/labwright_agents/words.json` by `docs/render.py`; not edited by hand. Words in braces stand for what was found.
-An id without a second sentence is a rule by which an option was rejected, not a problem.
+Search this page for the id that you saw. Words in braces stand for what was found. What plan, verdict, agents and the check of
+pins say is there in English and Chinese; a sentence in English alone comes from a role, or from a program that people run by
+hand. An id without a second sentence is a rule by which an option was rejected, or a fact worth knowing.
+
+请在本页搜索您看到的编号。花括号中的词代表实际发现的内容。规划、验证结论、智能体和版本检查的信息有中英文；只有英文的来自角色或手动运行的程序。
+
+Rendered by `docs/render.py` from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py`,
+`agents/labwright_agents/words.json`, `env/catalog/known.yml`, and the code; not edited by hand.
 
 """
 
@@ -104,14 +110,34 @@ def inventory(table: dict[str, dict[str, Any]]) -> str:
     return INVENTORY + "".join(rows)
 
 
-def problems(words: dict[str, dict[str, dict[str, str]]]) -> str:
-    """The page of problems and rules."""
-    parts = []
-    for identifier, said in sorted(words.items()):
-        if identifier.startswith("LW-"):
-            lines = [" ".join(said[language].values()) for language in ("en", "zh")]
-            parts.append(f"## {identifier}\n\n{lines[0]}\n\n{lines[1]}\n")
-    return PROBLEMS + "\n".join(parts)
+def problems(words: dict[str, dict[str, dict[str, str]]], code: dict[str, list[str]]) -> str:
+    """The page of problems and rules: those of the tables of words, then those that stand in code alone."""
+    said = {
+        identifier: [" ".join(row[language].values()) for language in ("en", "zh")]
+        for identifier, row in words.items()
+        if identifier.startswith("LW-")
+    }
+    said = {one: [plain(line) for line in lines] for one, lines in code.items()} | said
+    return PROBLEMS + "\n".join(
+        f"## {one}\n\n" + "".join(f"{line}\n\n" for line in said[one])[:-1] for one in sorted(said)
+    )
+
+
+def plain(text: str) -> str:
+    """A sentence of a program, with nothing in it that Markdown would take for a mark."""
+    return re.sub(r"([*<\[\]|])", r"\\\1", text)
+
+
+def of_pins() -> dict[str, dict[str, dict[str, str]]]:
+    """What the check of pins says, in the shape of the plan's words."""
+    known = yaml.safe_load((ROOT / "env/catalog/known.yml").read_text(encoding="utf-8"))
+    return {
+        row["id"]: {
+            language: {name: row.get(name, {}).get(language, "") for name in ("message", "fix")}
+            for language in ("en", "zh")
+        }
+        for row in known
+    }
 
 
 def causes() -> dict[str, dict[str, dict[str, str]]]:
@@ -134,9 +160,9 @@ def of_agents() -> dict[str, dict[str, dict[str, str]]]:
 
 
 def marked(words: str | list[str]) -> str:
-    """Ansible's own marks as Markdown: C(code), I(italic), B(bold)."""
+    """Ansible's own marks as Markdown: C(code), O(option), V(value), I(italic), B(bold)."""
     text = " ".join(" ".join([words] if isinstance(words, str) else words).split())
-    for sign, mark in (("C", "`"), ("I", "*"), ("B", "**")):
+    for sign, mark in (("[COV]", "`"), ("I", "*"), ("B", "**")):
         text = re.sub(rf"\b{sign}\(((?:[^()]|\([^()]*\))*)\)", rf"{mark}\1{mark}", text)
     return text.replace("|", "\\|")
 
@@ -145,7 +171,9 @@ def options(found: dict[str, dict[str, Any]], above: str = "") -> list[str]:
     """A row for each option of a role, and for each of those that it holds."""
     rows = []
     for name, one in found.items():
-        default = f"`{json.dumps(one['default'], ensure_ascii=False)}`" if "default" in one else ""
+        given = one.get("default")
+        words = given if given and isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        default = f"`{words}`" if "default" in one else ""
         may = one.get("type", "str") + (f" of {one['elements']}" if "elements" in one else "")
         if "choices" in one:
             may = ", ".join(f"`{choice}`" for choice in one["choices"])
@@ -220,11 +248,14 @@ def pages() -> dict[Path, str]:
     catalogue = catalog.load(ROOT / "env", None)
     return {
         REFERENCE / "inventory.md": inventory(wishes),
-        REFERENCE / "problems.md": problems(words | causes() | of_agents()),
+        REFERENCE / "problems.md": problems(words | causes() | of_agents() | of_pins(), ids.every(ROOT)),
         REFERENCE / "locks.md": locks(catalogue, trials),
         PICTURES / "plan.svg": drawing.terminal(drawing.plan_on_paper(ROOT / "docs/plan.md", catalogue)),
         PICTURES / "verdict.svg": drawing.terminal(drawing.recorded_verdict(PICTURES / "verdict.json")),
-        **{specs.parents[1] / "README.md": role(specs) for specs in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))},
+        **{
+            specs.parents[1] / "README.md": role(specs)
+            for specs in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
+        },
     }
 
 

@@ -1,19 +1,19 @@
-"""Build the documentation as a site, in English and Chinese, without a network: `make docs`, or `python docs/site/build.py`.
+"""Build the documentation as a site, in English and Chinese, without a network: `make docs`.
 
-Pages are the Markdown files that people read in the repository, README.md among them; `site.yml` names them all, in order.
-They are staged once for each language, with links led to where the pages stand on the site: a Chinese page lies under
-docs/zh, and a page that has none stands there in English and says so. Then Sphinx builds each language; a warning is an error.
+Pages are the Markdown files that people read in the repository, README.md among them; `site.yml` names them all, in
+order. They are staged once for each language, with links led to where the pages stand on the site: a Chinese page lies
+under docs/zh, and a page that has none stands there in English and says so. Then Sphinx builds each language; a warning
+is an error.
 """
 
 from __future__ import annotations
 
-import os
 import posixpath
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -76,8 +76,11 @@ def outside_code(text: str, change: Callable[[str], str]) -> str:
     return "\n".join(lines)
 
 
-def led(root: Path, file: str, to: str, where: Mapping[str, str], pictures: set[str]) -> Callable[[str], str]:
-    """What turns a line of `file` into that of the page `to`; `where` says where each source file stands."""
+def led(
+    root: Path, file: str, to: str, where: Mapping[str, str], translated: Collection[str], pictures: set[str]
+) -> Callable[[str], str]:
+    """What turns a line of `file` into that of the page `to`. `where` says where each source file stands on the site,
+    `translated` which of them are there in other words."""
 
     def link(found: re.Match[str]) -> str:
         picture, text, target = found.groups()
@@ -97,9 +100,13 @@ def led(root: Path, file: str, to: str, where: Mapping[str, str], pictures: set[
             return f"{text} (`{full}`)" if full not in text else text  # a file of the repository, not of the site
         goal = full.removeprefix("docs/") if picture else where[full]
         relative = posixpath.relpath(goal, posixpath.dirname(to) or ".")
+        if full in translated:
+            anchor = ""  # its headings are other words now
         return f"{picture}[{text}]({relative}{'#' + anchor if anchor else ''})"
 
-    return lambda line: LINK.sub(link, line)
+    own = {other for other, page in where.items() if page == to and other != file}
+    twin = re.compile("|".join(rf"\*\[\w+\]\({re.escape(posixpath.basename(one))}\)\*" for one in own) or "(?!)")
+    return lambda line: "" if twin.fullmatch(line) else LINK.sub(link, line)  # the sidebar leads to the other language
 
 
 def contents(sections: Sequence[Mapping[str, Any]], language: str) -> str:
@@ -119,13 +126,14 @@ def stage(root: Path, language: str, to: Path) -> None:
     if unknown := sorted({p.relative_to(root).as_posix() for p in (root / "docs").rglob("*.md")} - {*pages} - zh(root)):
         raise Fault(f"docs/site/site.yml names no {', '.join(unknown)}; add each page to a section.")
     where = {source(root, page, one): staged(page) for page in pages for one in LANGUAGES}
+    translated = {page for page in pages if source(root, page, language) != page}
     pictures: set[str] = set()
     shutil.rmtree(to, ignore_errors=True)
     for page in pages:
         file, name = source(root, page, language), staged(page)
         if not (root / file).is_file():
             raise Fault(f"docs/site/site.yml names {page}, and there is no such file.")
-        text = outside_code((root / file).read_text(encoding="utf-8"), led(root, file, name, where, pictures))
+        text = outside_code((root / file).read_text(encoding="utf-8"), led(root, file, name, where, translated, pictures))
         if language != "en" and file == page and page not in BILINGUAL:
             text = re.sub(r"^(# .*\n)", rf"\1\n{UNTRANSLATED}", text, count=1)
         if page == "README.md":
@@ -150,9 +158,9 @@ def build(root: Path, to: Path, work: Path) -> int:
     shutil.rmtree(to, ignore_errors=True)
     for language, code in LANGUAGES.items():
         stage(root, language, work / language)
-        options = ["-W", "--keep-going", "-n", "-q", "-j", "1", "-D", f"language={code}"]
-        command = [sys.executable, "-m", "sphinx", *options, "-c", str(root / HERE), "-d", str(work / f"{language}.trees")]
-        done = subprocess.run([*command, str(work / language), str(to / language)], check=False, env={**os.environ})
+        options = ["-W", "--keep-going", "-n", "-q", "-D", f"language={code}", "-c", str(root / HERE)]
+        folders = ["-d", str(work / f"{language}.trees"), str(work / language), str(to / language)]
+        done = subprocess.run([sys.executable, "-m", "sphinx", *options, *folders], check=False)
         if done.returncode:
             return done.returncode
     (to / "index.html").write_text(FIRST, encoding="utf-8")
