@@ -9,6 +9,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import yaml
+
 from labwright import hardware, plan, report, verdict
 from labwright.catalog import Catalogue
 from labwright.wishes import host_of
@@ -56,7 +57,7 @@ def kind(lines: list[str], at: int) -> str:
         return "bad"
     if lines[at].startswith("ok "):
         return "good"
-    return "head" if at + 1 < len(lines) and lines[at + 1].startswith("---") or at == len(lines) - 1 > 0 else ""
+    return "head" if (at + 1 < len(lines) and lines[at + 1].startswith("---")) or at == len(lines) - 1 > 0 else ""
 
 
 def terminal(lines: list[str]) -> str:

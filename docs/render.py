@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ROOT / "docs")]
 
 import drawing  # noqa: E402
 import ids  # noqa: E402
+
 from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -77,10 +77,10 @@ def outside_code(text: str, change: Callable[[str], str]) -> str:
 
 
 def led(
-    root: Path, file: str, to: str, where: Mapping[str, str], translated: Collection[str], pictures: set[str]
+    root: Path, file: str, to: str, where: Mapping[str, str], translated: Mapping[str, str], pictures: set[str]
 ) -> Callable[[str], str]:
     """What turns a line of `file` into that of the page `to`. `where` says where each source file stands on the site,
-    `translated` which of them are there in other words."""
+    `translated` which English ones are there in other words, in which file."""
 
     def link(found: re.Match[str]) -> str:
         picture, text, target = found.groups()
@@ -102,11 +102,18 @@ def led(
         relative = posixpath.relpath(goal, posixpath.dirname(to) or ".")
         if full in translated:
             anchor = ""  # its headings are other words now
+        if text.endswith(".md"):  # a path says where to look in the repository; here the page has a name
+            text = title(root / translated.get(full, full))
         return f"{picture}[{text}]({relative}{'#' + anchor if anchor else ''})"
 
     own = {other for other, page in where.items() if page == to and other != file}
     twin = re.compile("|".join(rf"\*\[\w+\]\({re.escape(posixpath.basename(one))}\)\*" for one in own) or "(?!)")
     return lambda line: "" if twin.fullmatch(line) else LINK.sub(link, line)  # the sidebar leads to the other language
+
+
+def title(path: Path) -> str:
+    """The first heading of a page."""
+    return next(line[2:] for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("# "))
 
 
 def contents(sections: Sequence[Mapping[str, Any]], language: str) -> str:
@@ -126,14 +133,16 @@ def stage(root: Path, language: str, to: Path) -> None:
     if unknown := sorted({p.relative_to(root).as_posix() for p in (root / "docs").rglob("*.md")} - {*pages} - zh(root)):
         raise Fault(f"docs/site/site.yml names no {', '.join(unknown)}; add each page to a section.")
     where = {source(root, page, one): staged(page) for page in pages for one in LANGUAGES}
-    translated = {page for page in pages if source(root, page, language) != page}
+    translated = {page: own for page in pages if (own := source(root, page, language)) != page}
     pictures: set[str] = set()
     shutil.rmtree(to, ignore_errors=True)
     for page in pages:
         file, name = source(root, page, language), staged(page)
         if not (root / file).is_file():
             raise Fault(f"docs/site/site.yml names {page}, and there is no such file.")
-        text = outside_code((root / file).read_text(encoding="utf-8"), led(root, file, name, where, translated, pictures))
+        text = outside_code(
+            (root / file).read_text(encoding="utf-8"), led(root, file, name, where, translated, pictures)
+        )
         if language != "en" and file == page and page not in BILINGUAL:
             text = re.sub(r"^(# .*\n)", rf"\1\n{UNTRANSLATED}", text, count=1)
         if page == "README.md":
