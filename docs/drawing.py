@@ -1,4 +1,4 @@
-"""Pictures of what Labwright prints, made from text that its own code has made: SVG that a browser shows in light and dark."""
+"""Pictures of what Labwright prints, from text that its own code has made: SVG for light and for dark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from labwright.wishes import host_of
 
 WIDE, HIGH, EDGE = 7.25, 18, 16  # of a character, of a line, around all; pixels at a font size of 12
 WINDOWS = {"lab_root": "C:\\labwright", "lab_store": "C:\\ProgramData\\labwright\\store"}
-STYLE = """text { font: 12px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace; fill: #1f2328; white-space: pre }
+STYLE = """text { font: 12px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace }
+text { fill: #1f2328; white-space: pre }
 .back { fill: #f6f8fa; stroke: #d0d7de }
 .good { fill: #1a7f37 } .bad { fill: #b42318 } .head { font-weight: bold }
 @media (prefers-color-scheme: dark) {
@@ -71,7 +72,8 @@ def terminal(lines: list[str]) -> str:
             f'<text x="{EDGE}" y="{EDGE + at * HIGH + 13}" xml:space="preserve"{marked}>{escape(line)}</text>\n'
         )
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" viewBox="0 0 {wide} {high}" role="img">\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{wide}" height="{high}" '
+        f'viewBox="0 0 {wide} {high}" role="img">\n'
         f"<!-- Rendered by docs/render.py; not edited by hand. -->\n<style>\n{STYLE}\n</style>\n"
         f'<rect class="back" x="0.5" y="0.5" width="{wide - 1}" height="{high - 1}" rx="8"/>\n{"".join(rows)}</svg>\n'
     )

@@ -15,18 +15,29 @@ SAID = re.compile(r"(LW-[A-Z]+-\d+): (.+)", re.DOTALL)
 SHELL = re.compile(r"""["'](LW-[A-Z]+-\d+): ((?:[^"'\\]|\\.|"\s*\\?\s*\+?\s*")+)["']""")
 # Sentences that are put together where they are said, or whose id is: what they come to.
 COMPOSED = {
-    "LW-ENV-001": "conda could not make the environment {prefix}; its own last words stand behind the id. Mend what they name; run again.",
-    "LW-ENV-002": "pip could not install a layer of the environment; its own last words stand behind the id. Mend what they name; run again.",
-    "LW-FIREWALL-001": "The program nft is not on this host; expected the package nftables, which the role firewall brings. Run it again.",
-    "LW-FIREWALL-003": "A user that a rule names is not on this host; expected the services' users, which the role brings. Run it again.",
+    "LW-API-006": "The conversation is longer than the model takes; FastChat's own words stand behind the id, with "
+    "both numbers. Send less, or ask for fewer tokens.",
+    "LW-CONTROL-001": "{what python says of itself} was found; expected Python 3.11, 3.12 or 3.13. Install one "
+    "(apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12 …",
+    "LW-DOCS-001": "A page of the documentation, or a link in one, is wrong; the sentence names it. Mend it, and run "
+    "make docs again.",
+    "LW-ENV-001": "conda could not make the environment {prefix}; its own last words stand behind the id. Mend what "
+    "they name; run again.",
+    "LW-ENV-002": "pip could not install a layer of the environment; its own last words stand behind the id. Mend "
+    "what they name; run again.",
+    "LW-FIREWALL-001": "The program nft is not on this host; expected the package nftables, which the role firewall "
+    "brings. Run it again.",
+    "LW-FIREWALL-003": "A user that a rule names is not on this host; expected the services' users, which the role "
+    "brings. Run it again.",
     "LW-LOGS-003": "A knob of playbooks/logs.yml is out of its bounds; the sentence names them. See docs/operate.md.",
     "LW-LOGS-004": "The logs cannot be written to build/report/logs; the sentence has the system's own words.",
+    "LW-PROBE-001": "What is not there as planned: each check, with what was seen and the id of its cause. See it.",
     "LW-PROBE-002": "The program ended while it was starting; its last words stand in the journal.",
-    "LW-SERVICE-002": "{service} has ended and is not started again by itself; expected it to run. Why it ended: journalctl "
-    "--namespace=labwright -u {service}. Mend that, then: systemctl restart {service}.",
+    "LW-SERVICE-002": "{service} has ended and is not started again by itself; expected it to run. Why it ended: "
+    "journalctl --namespace=labwright -u {service}. Mend that, then: systemctl restart {service}.",
     "LW-STATUS-002": "build/report/status.json cannot be written; the table was printed all the same.",
 }
-FOLDERS = ("plugins", "env", "agents/labwright_agents", "roles/*/files", "playbooks/files", "Makefile")
+FOLDERS = ("plugins", "env", "agents/labwright_agents", "roles/*/files", "playbooks/files", "Makefile", "tests/lab")
 
 
 def text_of(node: ast.AST | None) -> str:
@@ -59,7 +70,7 @@ def of_python(text: str) -> Iterator[tuple[str, str]]:
                 if ID.fullmatch(text_of(part)) and isinstance(part, ast.Constant):
                     words = " ".join(filter(None, map(text_of, parts[at + 1 :])))
                     if words:
-                        yield part.value, words
+                        yield str(part.value), words
         elif isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and ID.fullmatch(str(key.value)) and text_of(value):

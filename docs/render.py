@@ -1,9 +1,9 @@
 """Render what has its one source elsewhere: `python docs/render.py`.
 
-Of docs/reference, inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict
-and agents, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials. Each role's README.md comes
-from its argument_specs. Of docs/pictures, plan.svg is the plan of the hosts on paper in docs/plan.md, made anew each time,
-and verdict.svg the demo's verdict as it was recorded beside it.
+Of docs/reference, inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan,
+verdict, agents and other code, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials.
+Each role's README.md comes from its argument_specs. Of docs/pictures, plan.svg is the plan of the hosts on paper in
+docs/plan.md, made anew each time, and verdict.svg the demo's verdict as it was recorded beside it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ROOT / "docs")]
 
 import drawing  # noqa: E402
 import ids  # noqa: E402
-
 from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
@@ -43,11 +42,12 @@ that is not in this table is refused, with the name that was probably meant. Set
 """
 PROBLEMS = """# Every sentence with an id, and what to do / 所有带编号的信息和处理办法
 
-Search this page for the id that you saw. Words in braces stand for what was found. What plan, verdict, agents and the check of
-pins say is there in English and Chinese; a sentence in English alone comes from a role, or from a program that people run by
-hand. An id without a second sentence is a rule by which an option was rejected, or a fact worth knowing.
+Search this page for the id that you saw. Words in braces stand for what was found. What plan, verdict, agents and the
+check of pins say is there in English and Chinese; a sentence in English alone comes from a role, a service, or a
+program that people run by hand. An id without a second sentence is a rule by which an option was rejected, or a fact
+worth knowing.
 
-请在本页搜索您看到的编号。花括号中的词代表实际发现的内容。规划、验证结论、智能体和版本检查的信息有中英文；只有英文的来自角色或手动运行的程序。
+请在本页搜索您看到的编号。花括号中的词代表实际发现的内容。规划、验证结论、智能体和版本检查的信息有中英文；只有英文的来自角色、服务或手动运行的程序。
 
 Rendered by `docs/render.py` from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py`,
 `agents/labwright_agents/words.json`, `env/catalog/known.yml`, and the code; not edited by hand.

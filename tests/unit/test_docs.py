@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import yaml
+
+from documented import blocks, commands
 
 ROOT = Path(__file__).resolve().parents[2]
 VISIBLE = [top for top in ROOT.iterdir() if not top.name.startswith(".")]
@@ -16,14 +20,67 @@ DOCUMENTS = sorted(
 )
 
 
-def test_the_reference_pages_are_rendered() -> None:
-    spec = importlib.util.spec_from_file_location("render", ROOT / "docs/render.py")
+ID = re.compile(r"LW-[A-Z]+-\d{3}\b")
+CODE = ("plugins", "env", "agents/labwright_agents", "roles", "playbooks", "Makefile", "tests/lab", "docs/site")
+SAME = ("python", "json", "powershell")  # what a translation shows to the letter
+
+
+def program(name: str) -> ModuleType:
+    """One of the programs in docs."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "docs" / name)
     assert spec is not None
     assert spec.loader is not None
-    render = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(render)
-    for path, text in render.pages().items():
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_reference_pages_are_rendered() -> None:
+    rendered = program("render.py").pages()
+    assert {path.parent.name for path in rendered if path.name == "README.md"} == {
+        path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
+    }
+    for path, text in rendered.items():
         assert path.read_text(encoding="utf-8") == text, "run: python docs/render.py"
+
+
+def test_every_id_of_the_code_is_on_the_page_of_problems() -> None:
+    page = set(re.findall(r"^## (LW-\S+)$", (ROOT / "docs/reference/problems.md").read_text(encoding="utf-8"), re.M))
+    files = [one for top in CODE for one in ([ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*"))]
+    ends = (".py", ".yml", ".json", ".sh", ".ps1", ".j2", "Makefile")
+    code = {found for one in files if one.name.endswith(ends) for found in ID.findall(one.read_text(encoding="utf-8"))}
+    assert len(code) > 400
+    assert sorted(code - page) == []
+    assert sorted(page - code) == [], "these are composed in docs/ids.py, and nothing says them any more"
+
+
+def test_sentences_are_read_from_code_in_every_form() -> None:
+    text = """raise Problem("LW-A-001", f"{host.name}: {found}; expected {2}.")
+words = f"LW-A-002: no {thing}"; table = {"LW-A-003": ("What.", "Do.")}
+note("LW-A-004", "a" if odd else "b c"); silent("LW-A-005")"""
+    ids = program("ids.py")
+    found: dict[str, list[str]] = {}
+    for identifier, words in ids.of_python(text):
+        ids.add(found, identifier, words)
+    assert found == {
+        "LW-A-001": ["{host name}: {found}; expected {2}."],
+        "LW-A-002": ["no {thing}", "no"],
+        "LW-A-003": ["What. Do."],
+        "LW-A-004": ["a"],
+    }
+    messages = ids.of_messages("__m: {one: 'LW-A-006: {{ __role_thing.rc | default(1) }} came; expected 0.'}")
+    assert list(messages) == [("LW-A-006", "{role thing} came; expected 0.")]
+    assert ids.whole(["no {thing}", "no", "LW-A-001 LW-A-002"]) == ["no {thing}"]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/zh").glob("*.md")), ids=lambda page: page.name)
+def test_a_translation_shows_the_same_commands_and_programs(page: Path) -> None:
+    own = ROOT / "docs" / page.name
+    name = {one: one.relative_to(ROOT).as_posix() for one in (own, page)}
+    shown = {one: [command for command, where in commands().items() if name[one] in where] for one in (own, page)}
+    assert shown[page] == shown[own]
+    assert [one for one in blocks(page) if one[0] in SAME] == [one for one in blocks(own) if one[0] in SAME]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
