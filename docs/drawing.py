@@ -15,7 +15,6 @@ from labwright.catalog import Catalogue
 from labwright.wishes import host_of
 
 WIDE, HIGH, EDGE = 7.25, 18, 16  # of a character, of a line, around all; pixels at a font size of 12
-WINDOWS = {"lab_root": "C:\\labwright", "lab_store": "C:\\ProgramData\\labwright\\store"}
 STYLE = """text { font: 12px ui-monospace, "DejaVu Sans Mono", Menlo, Consolas, monospace }
 text { fill: #1f2328; white-space: pre }
 .back { fill: #f6f8fa; stroke: #d0d7de }
@@ -25,8 +24,10 @@ text { fill: #1f2328; white-space: pre }
 }"""
 
 
-def plan_on_paper(page: Path, catalogue: Catalogue) -> list[str]:
-    """The table of the plan for the inventory that a page shows: its first block of YAML."""
+def plan_on_paper(page: Path, wiring: Path, catalogue: Catalogue, language: str) -> list[str]:
+    """The table of the plan for the inventory that a page shows: its first block of YAML. `wiring` is that of
+    Windows hosts."""
+    windows = yaml.safe_load(wiring.read_text(encoding="utf-8"))
     found = re.search(r"^```yaml\n(all:.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     if found is None:
         raise SystemExit(f"{page} shows no inventory; the picture of the plan is made from it.")
@@ -36,13 +37,19 @@ def plan_on_paper(page: Path, catalogue: Catalogue) -> list[str]:
         for host in inventory["hosts"]
     }
     fleet = [
-        host_of(name, groups[name], inventory["vars"] | (WINDOWS if "windows" in groups[name] else {}) | own)
+        host_of(
+            name,
+            groups[name],
+            inventory["vars"] | {"lab_language": language} | (windows if "windows" in groups[name] else {}) | own,
+        )
         for name, own in inventory["hosts"].items()
     ]
     asked = {
         one.name: hardware.given(one.wishes["hardware_given"], one.name, catalogue.gpus, one.platform) for one in fleet
     }
     written = report.as_json(plan.make(fleet, asked, catalogue))
+    if not written["met"]:
+        raise SystemExit(f"the inventory that {page} shows cannot be had:\n{report.as_text(written)}")
     lines = report.as_text(written).splitlines()
     return [*lines[: lines.index("")], "", lines[-1]]
 
@@ -50,6 +57,16 @@ def plan_on_paper(page: Path, catalogue: Catalogue) -> list[str]:
 def recorded_verdict(path: Path) -> list[str]:
     """What verify printed, from the file that it wrote."""
     return verdict.as_lines(json.loads(path.read_text(encoding="utf-8")))
+
+
+def translated(picture: Path, words: dict[str, str]) -> str:
+    """A drawn picture in other words; each of its texts that has any must be known."""
+
+    def other(found: re.Match[str]) -> str:
+        return f"{found[1]}{escape(words[found[2]]) if found[2] in words else found[2]}</text>"
+
+    text = re.sub(r"(<text[^>]*>)([^<]+)</text>", other, picture.read_text(encoding="utf-8"))
+    return text.replace("<style>", "<!-- Rendered by docs/render.py; not edited by hand. -->\n<style>", 1)
 
 
 def kind(lines: list[str], at: int) -> str:

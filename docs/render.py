@@ -31,6 +31,8 @@ from labwright.catalog import Catalogue, Stack  # noqa: E402
 LOGIC = ROOT / "plugins/module_utils/labwright"
 REFERENCE = ROOT / "docs/reference"
 PICTURES = ROOT / "docs/pictures"
+CHINESE = ROOT / "docs/zh/pictures"
+WIRING = ROOT / "inventories/lab/group_vars/windows/wiring.yml"
 INVENTORY = """# What an inventory may wish for
 
 Rendered from `plugins/module_utils/labwright/wishes.yml` by `docs/render.py`; not edited by hand. A `lab_*` variable
@@ -247,11 +249,16 @@ def pages() -> dict[Path, str]:
     words = yaml.safe_load((LOGIC / "words.yml").read_text(encoding="utf-8"))
     trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
     catalogue = catalog.load(ROOT / "env", None)
+    chinese = yaml.safe_load((PICTURES / "zh.yml").read_text(encoding="utf-8"))
     return {
         REFERENCE / "inventory.md": inventory(wishes),
         REFERENCE / "problems.md": problems(words | causes() | of_agents() | of_pins(), ids.every(ROOT)),
         REFERENCE / "locks.md": locks(catalogue, trials),
-        PICTURES / "plan.svg": drawing.terminal(drawing.plan_on_paper(ROOT / "docs/plan.md", catalogue)),
+        **{
+            folder / "plan.svg": drawing.terminal(drawing.plan_on_paper(ROOT / "docs/plan.md", WIRING, catalogue, one))
+            for one, folder in (("en", PICTURES), ("zh", CHINESE))
+        },
+        **{CHINESE / name: drawing.translated(PICTURES / name, chinese) for name in ("road.svg", "topology.svg")},
         PICTURES / "verdict.svg": drawing.terminal(drawing.recorded_verdict(PICTURES / "verdict.json")),
         **{
             specs.parents[1] / "README.md": role(specs)
@@ -262,8 +269,8 @@ def pages() -> dict[Path, str]:
 
 def main() -> int:
     """Write the pages."""
-    REFERENCE.mkdir(parents=True, exist_ok=True)
     for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return 0
 

@@ -27,6 +27,7 @@ UNTRANSLATED = "```{note}\n本页还没有中文版，以下是英文原文。\n
 BILINGUAL = {"docs/reference/problems.md"}
 FENCE = re.compile(r"^ *(```|~~~)")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+)\)")
+HAN = "\u3001-\u3020\u4e00-\u9fff\uff01-\uff60“”"
 ADDRESS = re.compile(r"^[a-z]+:")
 FIRST = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -143,6 +144,8 @@ def stage(root: Path, language: str, to: Path) -> None:
         text = outside_code(
             (root / file).read_text(encoding="utf-8"), led(root, file, name, where, translated, pictures)
         )
+        if language == "zh" and file != page:  # a line that ends within Chinese is no space
+            text = re.sub(rf"(?<=[{HAN}])\n *(?=[{HAN}])", "", text)
         if language != "en" and file == page and page not in BILINGUAL:
             text = re.sub(r"^(# .*\n)", rf"\1\n{UNTRANSLATED}", text, count=1)
         if page == "README.md":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
@@ -106,3 +107,39 @@ def test_installers_of_the_role_are_those_of_the_catalogue() -> None:
         for one in role[system].values():
             row = by_sum[one["sha256"]]
             assert (row["url"], row["filename"], row["platform"]) == (one["url"], one["name"], platform)
+
+
+def test_before_a_commit_exactly_what_ci_lints_is_run() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (hook,) = [one for repository in hooks["repos"] for one in repository["hooks"]]
+    assert hook["entry"] == "make lint"
+    assert "make test" in (ROOT / ".ci/run.sh").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^test: (.*?) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"lint", "unit", "docs"} <= set(line.split())
+
+
+def test_a_bot_finds_the_sources_of_locks_and_bumps_no_pin_that_is_held() -> None:
+    bot = json.loads((ROOT / "renovate.json").read_text(encoding="utf-8"))
+    (pattern,) = bot["pip_requirements"]["managerFilePatterns"]
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "env").rglob("*") if path.is_file()]
+    bumped = {one for one in files if re.search(pattern.strip("/"), one)}
+    assert bumped == {one for one in files if one.endswith(".in")}
+    pinned = {
+        found.lower()
+        for one in bumped
+        for found in re.findall(
+            r"^([A-Za-z0-9-]+)(?:\[\w+\])?==", (ROOT / one).read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    held = set(bot["packageRules"][0]["matchPackageNames"])
+    assert {"fschat", "pyautogen", "transformers"} <= held
+    assert pinned - held, "there is nothing left for the bot"
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda form: form.name)
+def test_an_issue_form_can_be_read(form: Path) -> None:
+    found = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.name != "config.yml":
+        assert {"name", "description", "body"} <= set(found)
+        assert {one["type"] for one in found["body"]} <= {"markdown", "input", "textarea"}
+        assert all("label" in one["attributes"] for one in found["body"] if one["type"] != "markdown")
