@@ -41,7 +41,7 @@ class Pairs(SearchChinese):
 
     words = re.compile(r"[a-zA-Z0-9_]+|[\u4e00-\u9fff]+")
     js_splitter_code = """
-const splitQuery = (query) =>
+var splitQuery = (query) =>
   (query.match(/[a-zA-Z0-9_]+|[\\u4e00-\\u9fff]+/g) || []).flatMap((word) =>
     /[a-zA-Z0-9_]/.test(word) || word.length < 3
       ? [word]

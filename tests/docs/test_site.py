@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
 
@@ -133,15 +133,42 @@ def test_links_within_the_site_lead_somewhere(page: str) -> None:
     assert lost == []
 
 
-@pytest.mark.parametrize("wide", [PHONE, DESK])
-def test_no_page_scrolls_sideways(address: str, wide: int, tmp_path: Path) -> None:
+def shown(address: str, folder: Path) -> str:
+    """The page as it stands in a browser when its scripts have run."""
     chromium = shutil.which("chromium")
     assert chromium, "there is no chromium; `make docs` brings it"
-    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}"]
-    command += ["--virtual-time-budget=600000", "--timeout=300000", "--dump-dom", f"{address}/measure-{wide}.html"]
+    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
+    command += ["--virtual-time-budget=600000", "--timeout=300000", "--dump-dom", address]
     done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
-    assert found, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
+
+
+@pytest.mark.parametrize("wide", [PHONE, DESK])
+def test_no_page_scrolls_sideways(address: str, wide: int, tmp_path: Path) -> None:
+    found = re.search(r'<pre id="found">(.*?)</pre>', shown(f"{address}/measure-{wide}.html", tmp_path), re.DOTALL)
+    assert found
     widths = json.loads(html.unescape(found[1]))
     assert sorted(widths) == PAGES
     assert {page: width for page, width in widths.items() if width > wide} == {}
+
+
+@pytest.mark.parametrize(
+    ("language", "words", "page"),
+    [
+        ("en", "LW-KNOWN-005", "reference/problems.html"),
+        ("en", "mirrors", "mirrors.html"),
+        ("zh", "镜像", "mirrors.html"),
+        ("zh", "组策略", "windows.html"),
+    ],
+)
+def test_the_search_finds(address: str, language: str, words: str, page: str, tmp_path: Path) -> None:
+    text = shown(f"{address}/{language}/search.html?q={quote(words)}", tmp_path)
+    found = {urlsplit(link.get("href", "")).path for link in Parts(text.partition('id="search-results"')[2]).of("a")}
+    assert page in found
+
+
+def test_the_search_does_not_find_what_is_not_there(address: str, tmp_path: Path) -> None:
+    text = shown(f"{address}/zh/search.html?q={quote('烤鸭')}", tmp_path)
+    results = text.partition('id="search-results"')[2].partition("</article>")[0]
+    assert [one for one in Parts(results).of("a") if one.get("href", "").endswith(".html")] == []

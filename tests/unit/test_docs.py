@@ -113,7 +113,7 @@ def test_before_a_commit_exactly_what_ci_lints_is_run() -> None:
     hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     (hook,) = [one for repository in hooks["repos"] for one in repository["hooks"]]
     assert hook["entry"] == "make lint"
-    assert "make test" in (ROOT / ".ci/run.sh").read_text(encoding="utf-8")
+    assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     (line,) = re.findall(r"^test: (.*?) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert {"lint", "unit", "docs"} <= set(line.split())
 
