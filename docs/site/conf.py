@@ -39,6 +39,9 @@ class Pairs(SearchChinese):
     The page splits what a person types in the same way.
     """
 
+    # By this name Sphinx 9.0 calls the stemmer on the page, and of one for Chinese there is none. It may go when
+    # `window.Stemmer` of _static/language_data.js is one that is there without it.
+    language_name = "English"
     words = re.compile(r"[a-zA-Z0-9_]+|[\u4e00-\u9fff]+")
     js_splitter_code = """
 var splitQuery = (query) =>
