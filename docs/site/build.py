@@ -166,17 +166,17 @@ def zh(root: Path) -> set[str]:
 
 
 def build(root: Path, to: Path, work: Path) -> int:
-    """Build all languages; return the exit status."""
+    """Build all languages, side by side; return the exit status."""
     shutil.rmtree(to, ignore_errors=True)
+    running = []
     for language, code in LANGUAGES.items():
         stage(root, language, work / language)
         options = ["-W", "--keep-going", "-n", "-q", "-D", f"language={code}", "-c", str(root / HERE)]
         folders = ["-d", str(work / f"{language}.trees"), str(work / language), str(to / language)]
-        done = subprocess.run([sys.executable, "-m", "sphinx", *options, *folders], check=False)
-        if done.returncode:
-            return done.returncode
+        running.append(subprocess.Popen([sys.executable, "-m", "sphinx", *options, *folders]))
+    status = max([one.wait() for one in running], key=abs)
     (to / "index.html").write_text(FIRST, encoding="utf-8")
-    return 0
+    return status
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -23,19 +22,31 @@ SITE = ROOT / "build/docs"
 PAGES = sorted(path.relative_to(SITE).as_posix() for path in SITE.rglob("*.html"))
 FETCHED = {"img": "src", "script": "src", "link": "href", "iframe": "src", "source": "src"}
 PHONE, DESK = 390, 1280
-MEASURE = """<!doctype html><meta charset="utf-8"><body><script>
-const pages = %s, wide = %d, found = {};
-async function measure(page) {
+SEARCHES = [  # language, words, the page that must be among those found
+    ("en", "LW-KNOWN-005", "reference/problems.html"),
+    ("en", "mirrors", "mirrors.html"),
+    ("zh", "镜像", "mirrors.html"),
+    ("zh", "组策略", "windows.html"),
+]
+NOTHING = ("zh", "烤鸭")
+# Shows each page in a frame of the width asked for, waits where it is a search, and writes down what came of it.
+LOOK = """<!doctype html><meta charset="utf-8"><body><script>
+async function look([page, wide]) {
   const frame = document.createElement("iframe");
   frame.style.cssText = `width:${wide}px;height:800px;border:0`;
   frame.src = page;
   document.body.append(frame);
   await new Promise((done) => (frame.onload = done));
-  found[page] = frame.contentDocument.documentElement.scrollWidth;
+  const seen = frame.contentDocument;
+  if (page.includes("?q=")) await new Promise((done) => setTimeout(done, 5000));
+  const links = Array.from(seen.querySelectorAll("#search-results a"), (one) => one.getAttribute("href"));
+  const found = [page, wide, seen.documentElement.scrollWidth, links];
   frame.remove();
+  return found;
 }
 (async () => {
-  for (const page of pages) await measure(page);
+  const found = [];
+  for (const one of %s) found.push(await look(one));
   const said = document.createElement("pre");
   said.id = "found";
   said.textContent = JSON.stringify(found);
@@ -65,14 +76,15 @@ def parts(page: str) -> Parts:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves the site and, for a path that begins with /measure-, the page that measures the others."""
+    """Serves the site, and the page that looks at the others."""
 
     def do_GET(self) -> None:
-        found = re.fullmatch(r"/measure-(\d+)\.html", self.path)
-        if not found:
+        if self.path != "/look.html":
             super().do_GET()
             return
-        text = (MEASURE % (json.dumps(PAGES), int(found[1]))).encode()
+        asked = [(page, wide) for wide in (PHONE, DESK) for page in PAGES]
+        asked += [(search(language, words), DESK) for language, words, *_ in (*SEARCHES, NOTHING)]
+        text = (LOOK % json.dumps(asked)).encode()
         self.send_response(200)
         self.send_header("Content-Type", "text/html")
         self.send_header("Content-Length", str(len(text)))
@@ -83,13 +95,26 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         """Nothing."""
 
 
+def search(language: str, words: str) -> str:
+    return f"{language}/search.html?q={quote(words)}"
+
+
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
+def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], tuple[int, list[str]]]:
+    """What a browser saw: of each page, by its width, how wide it became, and what a search there found."""
+    chromium = shutil.which("chromium")
+    assert chromium, "there is no chromium; `make docs` brings it"
     handler = functools.partial(Quiet, directory=str(SITE))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
+        profile = f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"
+        command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", profile, "--timeout=500000"]
+        command += ["--virtual-time-budget=900000", "--dump-dom", f"http://127.0.0.1:{server.server_port}/look.html"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         server.shutdown()
+    found = re.search(r'<pre id="found">(.*?)</pre>', done.stdout, re.DOTALL)
+    assert found, done.stderr[-2000:]
+    return {(page, wide): (width, links) for page, wide, width, links in json.loads(html.unescape(found[1]))}
 
 
 def test_the_site_is_there_in_both_languages_with_the_same_pages() -> None:
@@ -133,42 +158,18 @@ def test_links_within_the_site_lead_somewhere(page: str) -> None:
     assert lost == []
 
 
-def shown(address: str, folder: Path) -> str:
-    """The page as it stands in a browser when its scripts have run."""
-    chromium = shutil.which("chromium")
-    assert chromium, "there is no chromium; `make docs` brings it"
-    command = [chromium, "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder}"]
-    command += ["--virtual-time-budget=600000", "--timeout=300000", "--dump-dom", address]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return done.stdout
-
-
 @pytest.mark.parametrize("wide", [PHONE, DESK])
-def test_no_page_scrolls_sideways(address: str, wide: int, tmp_path: Path) -> None:
-    found = re.search(r'<pre id="found">(.*?)</pre>', shown(f"{address}/measure-{wide}.html", tmp_path), re.DOTALL)
-    assert found
-    widths = json.loads(html.unescape(found[1]))
-    assert sorted(widths) == PAGES
+def test_no_page_scrolls_sideways(seen: dict[tuple[str, int], tuple[int, list[str]]], wide: int) -> None:
+    widths = {page: seen[page, wide][0] for page in PAGES}
     assert {page: width for page, width in widths.items() if width > wide} == {}
 
 
-@pytest.mark.parametrize(
-    ("language", "words", "page"),
-    [
-        ("en", "LW-KNOWN-005", "reference/problems.html"),
-        ("en", "mirrors", "mirrors.html"),
-        ("zh", "镜像", "mirrors.html"),
-        ("zh", "组策略", "windows.html"),
-    ],
-)
-def test_the_search_finds(address: str, language: str, words: str, page: str, tmp_path: Path) -> None:
-    text = shown(f"{address}/{language}/search.html?q={quote(words)}", tmp_path)
-    found = {urlsplit(link.get("href", "")).path for link in Parts(text.partition('id="search-results"')[2]).of("a")}
-    assert page in found
+@pytest.mark.parametrize(("language", "words", "page"), SEARCHES)
+def test_the_search_finds(
+    seen: dict[tuple[str, int], tuple[int, list[str]]], language: str, words: str, page: str
+) -> None:
+    assert page in {urlsplit(link).path for link in seen[search(language, words), DESK][1]}
 
 
-def test_the_search_does_not_find_what_is_not_there(address: str, tmp_path: Path) -> None:
-    text = shown(f"{address}/zh/search.html?q={quote('烤鸭')}", tmp_path)
-    results = text.partition('id="search-results"')[2].partition("</article>")[0]
-    assert [one for one in Parts(results).of("a") if one.get("href", "").endswith(".html")] == []
+def test_the_search_does_not_find_what_is_not_there(seen: dict[tuple[str, int], tuple[int, list[str]]]) -> None:
+    assert seen[search(*NOTHING), DESK][1] == []
