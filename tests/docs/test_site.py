@@ -40,7 +40,11 @@ async function look([page, wide]) {
   const seen = frame.contentDocument;
   if (page.includes("?q=")) await new Promise((done) => setTimeout(done, 5000));
   const links = Array.from(seen.querySelectorAll("#search-results a"), (one) => one.getAttribute("href"));
-  const found = [page, wide, seen.documentElement.scrollWidth, links];
+  // All that hold the whole text, for the theme lets the article scroll by itself; tables, code and pictures may.
+  const scrolls = (one) => one.tagName === "HTML" || ["auto", "scroll"].includes(getComputedStyle(one).overflowX);
+  const whole = Array.from(seen.querySelectorAll("html, body, .page, .main, .content, .article-container, article"));
+  const over = Math.max(...whole.filter(scrolls).map((one) => one.scrollWidth - one.clientWidth));
+  const found = [page, wide, wide + over, links];
   frame.remove();
   return found;
 }
