@@ -13,7 +13,7 @@ DEMO := $(BIN)/ansible-playbook -i inventories/demo
 # Tests leave in build/junit how they ended, and of which commit: docs/reference/parity.md is made of that.
 PYTEST = $(BIN)/pytest -o junit_suite_name=$$(git describe --always --dirty --abbrev=12 --exclude '*') --junitxml=build/junit
 
-.PHONY: help ready demo demo-down test lint unit hosts roles contract windows e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit docs hosts roles contract windows e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,7 @@ demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, an
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml
 
-test: lint unit e2e roles contract ## Lint, unit tests, the demo from end to end, role tests, the service contract; `make windows` comes beside it
+test: lint unit docs e2e roles contract ## Lint, unit tests, the documentation, the demo from end to end, role tests, the service contract; `make windows` comes beside it
 
 lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/ruff check .
@@ -55,6 +55,22 @@ unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.read
 	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(PYTEST)/unit.xml tests/unit
 	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(PYTEST)/agents.xml agents/tests
 	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(PYTEST)/serve.xml tests/serve
+
+docs: develop $(CACHE)/docs/.ready $(CACHE)/chromium/.ready ## The documentation as a site, in build/docs, and its tests in a browser
+	$(CACHE)/docs/bin/python docs/site/build.py
+	$(BIN)/pytest tests/docs
+
+$(CACHE)/docs/.ready: env/control/docs.txt
+	@mkdir -p $(CACHE)
+	"$(PYTHON)" -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
+	@touch $@
+
+# A browser, to see how wide pages get. It has too many libraries to be unpacked beside them, so the distribution installs it.
+$(CACHE)/chromium/.ready:
+	@command -v chromium >/dev/null || { apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends chromium; }
+	@mkdir -p $(@D)
+	@touch $@
 
 # Agents and FastChat run on Python 3.11 on the hosts, whatever the control node has; their tests do too.
 $(CACHE)/agents/.ready: env/agents/autogen-linux-64.txt

@@ -1,8 +1,11 @@
-"""Render the pages of docs/reference that have their one source elsewhere: `python docs/render.py`.
+"""Render what has its one source elsewhere: `python docs/render.py`.
 
-inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan, verdict, agents and
-roles, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials; windows-traps.md and
-parity.md from the tests (proofs.py), with their results: `python docs/render.py parity --results build/junit/*.xml`.
+Of docs/reference, inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan,
+verdict, agents and other code, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials.
+windows-traps.md and parity.md come from the tests (proofs.py), with how they ended:
+`python docs/render.py parity --results build/junit/*.xml`. Each role's README.md comes from its argument_specs. Of
+docs/pictures, plan.svg is the plan of the hosts on paper in docs/plan.md, made anew each time, and verdict.svg the
+demo's verdict as it was recorded beside it.
 """
 
 from __future__ import annotations
@@ -13,7 +16,6 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from packaging.specifiers import SpecifierSet
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "plugins/module_utils"), str(ROOT / "docs")]
 
+import drawing  # noqa: E402
+import ids  # noqa: E402
 import proofs  # noqa: E402
 from hostkit.cures import CURES  # noqa: E402
 from labwright import catalog  # noqa: E402
@@ -30,6 +34,9 @@ from labwright.catalog import Catalogue, Stack  # noqa: E402
 
 LOGIC = ROOT / "plugins/module_utils/labwright"
 REFERENCE = ROOT / "docs/reference"
+PICTURES = ROOT / "docs/pictures"
+CHINESE = ROOT / "docs/zh/pictures"
+WIRING = ROOT / "inventories/lab/group_vars/windows/wiring.yml"
 INVENTORY = """# What an inventory may wish for
 
 Rendered from `plugins/module_utils/labwright/wishes.yml` by `docs/render.py`; not edited by hand. A `lab_*` variable
@@ -39,12 +46,17 @@ that is not in this table is refused, with the name that was probably meant. Set
 | variable | default | may be | what it is |
 |---|---|---|---|
 """
-PROBLEMS = """# What plan, verdict, agents and roles may say / 规划、验证结论、智能体和角色可能给出的信息
+PROBLEMS = """# Every sentence with an id, and what to do / 所有带编号的信息和处理办法
 
-Rendered from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py`,
-`agents/labwright_agents/words.json` and the roles' `vars` by `docs/render.py`; not edited by hand. Words in braces
-stand for what was found. An id without a second sentence is a rule by which an option was rejected, not a problem.
-Roles speak English alone. / 角色的信息只有英文。
+Search this page for the id that you saw. Words in braces stand for what was found. What plan, verdict, agents and the
+check of pins say is there in English and Chinese; a sentence in English alone comes from a role, a service, or a
+program that people run by hand. An id without a second sentence is a rule by which an option was rejected, or a fact
+worth knowing.
+
+请在本页搜索您看到的编号。花括号中的词代表实际发现的内容。规划、验证结论、智能体和版本检查的信息有中英文；只有英文的来自角色、服务或手动运行的程序。
+
+Rendered by `docs/render.py` from `plugins/module_utils/labwright/words.yml`, `plugins/module_utils/hostkit/cures.py`,
+`agents/labwright_agents/words.json`, `env/catalog/known.yml`, and the code; not edited by hand.
 
 """
 
@@ -64,6 +76,17 @@ Rendered by `docs/render.py` from `env/stacks/*/stack.yml`, the locks beside the
   shows that the versions work together, and nothing about a GPU. A trial counts only for the lock that it was made
   with. Windows locks were never installed: see [what is not verified](../not-verified.md).
 
+"""
+
+
+ROLE = """# {name}: {short}
+
+Rendered from `{path}` by `docs/render.py`; not edited by hand.
+
+{about}
+
+| variable | default | may be | what it is |
+|---|---|---|---|
 """
 
 
@@ -94,14 +117,34 @@ def inventory(table: dict[str, dict[str, Any]]) -> str:
     return INVENTORY + "".join(rows)
 
 
-def problems(words: dict[str, dict[str, dict[str, str]]]) -> str:
-    """The page of problems and rules."""
-    parts = []
-    for identifier, said in sorted(words.items()):
-        if identifier.startswith("LW-"):
-            lines = [" ".join(said[language].values()) for language in ("en", "zh") if language in said]
-            parts.append(f"## {identifier}\n\n" + "\n\n".join(lines) + "\n")
-    return PROBLEMS + "\n".join(parts)
+def problems(words: dict[str, dict[str, dict[str, str]]], code: dict[str, list[str]]) -> str:
+    """The page of problems and rules: those of the tables of words, then those that stand in code alone."""
+    said = {
+        identifier: [" ".join(row[language].values()) for language in ("en", "zh")]
+        for identifier, row in words.items()
+        if identifier.startswith("LW-")
+    }
+    said = {one: [plain(line) for line in lines] for one, lines in code.items()} | said
+    return PROBLEMS + "\n".join(
+        f"## {one}\n\n" + "".join(f"{line}\n\n" for line in said[one])[:-1] for one in sorted(said)
+    )
+
+
+def plain(text: str) -> str:
+    """A sentence of a program, with nothing in it that Markdown would take for a mark."""
+    return re.sub(r"([*<\[\]|])", r"\\\1", text)
+
+
+def of_pins() -> dict[str, dict[str, dict[str, str]]]:
+    """What the check of pins says, in the shape of the plan's words."""
+    known = yaml.safe_load((ROOT / "env/catalog/known.yml").read_text(encoding="utf-8"))
+    return {
+        row["id"]: {
+            language: {name: row.get(name, {}).get(language, "") for name in ("message", "fix")}
+            for language in ("en", "zh")
+        }
+        for row in known
+    }
 
 
 def causes() -> dict[str, dict[str, dict[str, str]]]:
@@ -123,33 +166,41 @@ def of_agents() -> dict[str, dict[str, dict[str, str]]]:
     return {one: {name: {"message": text} for name, text in row.items()} for one, row in plain.items()}
 
 
-def texts(value: Any) -> Iterator[str]:
-    """Every text in a piece of data."""
-    if isinstance(value, dict | list):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from texts(one)
-    elif isinstance(value, str):
-        yield value
+def marked(words: str | list[str]) -> str:
+    """Ansible's own marks as Markdown: C(code), O(option), V(value), I(italic), B(bold)."""
+    text = " ".join(" ".join([words] if isinstance(words, str) else words).split())
+    for sign, mark in (("[COV]", "`"), ("I", "*"), ("B", "**")):
+        text = re.sub(rf"\b{sign}\(((?:[^()]|\([^()]*\))*)\)", rf"{mark}\1{mark}", text)
+    return text.replace("|", "\\|")
 
 
-def of_roles() -> dict[str, dict[str, dict[str, str]]]:
-    """What roles say, in the same shape: of one id that is said in several ways, the first."""
-    found: dict[str, dict[str, dict[str, str]]] = {}
-    for path in sorted(ROOT.glob("roles/*/vars/*.yml")):
-        for text in texts(yaml.safe_load(path.read_text(encoding="utf-8"))):
-            if said := re.match(r"(LW-[A-Z]+-\d{3}): (.*)", " ".join(text.split())):
-                found.setdefault(said[1], {"en": {"message": plain(said[2])}})
-    return found
+def options(found: dict[str, dict[str, Any]], above: str = "") -> list[str]:
+    """A row for each option of a role, and for each of those that it holds."""
+    rows = []
+    for name, one in found.items():
+        given = one.get("default")
+        words = given if given and isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        default = f"`{words}`" if "default" in one else ""
+        may = one.get("type", "str") + (f" of {one['elements']}" if "elements" in one else "")
+        if "choices" in one:
+            may = ", ".join(f"`{choice}`" for choice in one["choices"])
+        may += ", required" if one.get("required") else ""
+        rows.append(f"| `{above}{name}` | {default} | {may} | {marked(one['description'])} |\n")
+        rows += options(one.get("options", {}), f"{above}{name}.")
+    return rows
 
 
-def plain(text: str) -> str:
-    """A template's text, with a name for each expression: a variable's own where it is one, else "…"."""
-
-    def name(found: re.Match[str]) -> str:
-        variable = re.match(r" *(?:\w+[.])*(\w+)(?:\['(\w+)'\])? *(\||$)", found[1])
-        return "{" + (variable[2] or variable[1]).removeprefix("__") + "}" if variable else "{…}"
-
-    return re.sub(r"\{\{(.*?)\}\}", name, text)
+def role(specs: Path) -> str:
+    """The README of a role."""
+    main = yaml.safe_load(specs.read_text(encoding="utf-8"))["argument_specs"]["main"]
+    about = "\n\n".join(marked(one) for one in main.get("description", []))
+    head = ROLE.format(
+        name=specs.parents[1].name,
+        short=marked(main["short_description"]),
+        path=specs.relative_to(ROOT).as_posix(),
+        about=about,
+    )
+    return head.replace("\n\n\n", "\n\n") + "".join(options(main["options"]))
 
 
 def tried(stack: Stack, tag: str, platform: str, trials: list[dict[str, Any]]) -> str:
@@ -201,25 +252,37 @@ def pages() -> dict[Path, str]:
     wishes = yaml.safe_load((LOGIC / "wishes.yml").read_text(encoding="utf-8"))
     words = yaml.safe_load((LOGIC / "words.yml").read_text(encoding="utf-8"))
     trials = yaml.safe_load((ROOT / "env/trials.yml").read_text(encoding="utf-8")) or []
+    catalogue = catalog.load(ROOT / "env", None)
+    chinese = yaml.safe_load((PICTURES / "zh.yml").read_text(encoding="utf-8"))
     return {
         REFERENCE / "inventory.md": inventory(wishes),
-        REFERENCE / "problems.md": problems(words | causes() | of_agents() | of_roles()),
-        REFERENCE / "locks.md": locks(catalog.load(ROOT / "env", None), trials),
+        REFERENCE / "problems.md": problems(words | causes() | of_agents() | of_pins(), ids.every(ROOT)),
+        REFERENCE / "locks.md": locks(catalogue, trials),
         REFERENCE / "windows-traps.md": proofs.traps_page(),
         REFERENCE / "parity.md": proofs.parity_page(proofs.results()),
+        **{
+            folder / "plan.svg": drawing.terminal(drawing.plan_on_paper(ROOT / "docs/plan.md", WIRING, catalogue, one))
+            for one, folder in (("en", PICTURES), ("zh", CHINESE))
+        },
+        **{CHINESE / name: drawing.translated(PICTURES / name, chinese) for name in ("road.svg", "topology.svg")},
+        PICTURES / "verdict.svg": drawing.terminal(drawing.recorded_verdict(PICTURES / "verdict.json")),
+        **{
+            specs.parents[1] / "README.md": role(specs)
+            for specs in sorted(ROOT.glob("roles/*/meta/argument_specs.yml"))
+        },
     }
 
 
 def main() -> int:
     """Write the pages."""
-    parser = argparse.ArgumentParser(description="Render the pages of docs/reference.")
+    parser = argparse.ArgumentParser(description="Render what has its one source elsewhere.")
     parser.add_argument("what", nargs="?", choices=["pages", "parity"], default="pages")
     parser.add_argument("--results", nargs="+", type=Path, default=[], help="JUnit files of pytest's, for parity")
     options = parser.parse_args()
     if options.results:
         proofs.keep(options.results)
-    REFERENCE.mkdir(parents=True, exist_ok=True)
     for path, text in pages().items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return 0
 

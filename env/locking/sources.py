@@ -1,4 +1,4 @@
-"""What is locked: the control node's three sets, and the stacks, each for every torch build and platform."""
+"""What is locked: the control node's four sets, and the stacks, each for every torch build and platform."""
 
 from __future__ import annotations
 
@@ -140,6 +140,7 @@ def control_sources(env: Path) -> list[Source]:
             waivers=not_windows,
             constraints=(first,),
         ),
+        Source("docs", folder, ("docs.in",), (Layer("docs", lock="docs.txt"),)),
         Source(
             "conda-lock",
             env / "conda",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
-from e2e_lab import FOLDER, HOSTS, MODEL, WORKER, Lab
+from e2e_lab import CACHE, FOLDER, HERE, HOSTS, MODEL, WORKER, Lab
+
+from documented import as_written, checkout, run
 
 pytestmark = pytest.mark.usefixtures("fresh")
 
@@ -75,3 +78,13 @@ def test_logs_are_bounded(lab: Lab) -> None:
     assert "SystemMaxUse=200M" in lab.ssh("e2e-w1", "cat /etc/systemd/journald@labwright.conf")
     assert lab.ssh("e2e-w1", f"journalctl --namespace=labwright -q -n 5 -u {WORKER}")
     assert lab.ssh("e2e-w1", "find / -xdev -name 'model_worker_*.log'") == ""
+
+
+@pytest.mark.parametrize("command", as_written("test_a_command_of_the_documents_runs_as_written"))
+@pytest.mark.usefixtures("lab")
+def test_a_command_of_the_documents_runs_as_written(tmp_path: Path, command: str) -> None:
+    folder = checkout(tmp_path)
+    for name in ("hosts.yml", "group_vars"):
+        (folder / "lab" / name).symlink_to(HERE / name)
+    done = run(folder, command, LABWRIGHT_CACHE=str(CACHE.resolve()))
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+
+from documented import blocks, commands
 
 ROOT = Path(__file__).resolve().parents[2]
 VISIBLE = [top for top in ROOT.iterdir() if not top.name.startswith(".")]
@@ -19,25 +21,83 @@ DOCUMENTS = sorted(
 )
 
 
+ID = re.compile(r"LW-[A-Z]+-\d{3}\b")
+CODE = (
+    "plugins",
+    "env",
+    "agents/labwright_agents",
+    "roles",
+    "playbooks",
+    "Makefile",
+    "tests/lab",
+    "docs/site",
+    "docs/proofs.py",
+)
+SAME = ("python", "json", "powershell")  # what a translation shows to the letter
+
+
+def program(name: str) -> ModuleType:
+    """One of the programs in docs."""
+    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "docs" / name)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(name="proofs")
-def proofs_fixture(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """docs/proofs.py as docs/render.py sees it."""
-    monkeypatch.syspath_prepend(str(ROOT / "docs"))
-    yield importlib.import_module("proofs")
-    sys.modules.pop("proofs")
+def proofs_fixture() -> ModuleType:
+    """docs/proofs.py, for one test."""
+    return program("proofs.py")
 
 
-def test_the_reference_pages_are_rendered(proofs: ModuleType) -> None:
-    for path, text in importlib.import_module("render").pages().items():
+def test_the_reference_pages_are_rendered() -> None:
+    rendered = program("render.py").pages()
+    assert {path.parent.name for path in rendered if path.name == "README.md"} == {
+        path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
+    }
+    for path, text in rendered.items():
         assert path.read_text(encoding="utf-8") == text, "run: python docs/render.py"
 
 
-def test_every_id_that_a_role_says_is_explained() -> None:
-    page = (ROOT / "docs/reference/problems.md").read_text(encoding="utf-8")
-    texts = [path.read_text(encoding="utf-8") for path in ROOT.glob("roles/*/vars/*.yml")]
-    said = {one for text in texts for one in re.findall(r"LW-[A-Z]+-\d{3}(?=:)", text)}
-    assert len(said) > 20
-    assert sorted(one for one in said if f"\n## {one}\n" not in page) == []
+def test_every_id_of_the_code_is_on_the_page_of_problems() -> None:
+    page = set(re.findall(r"^## (LW-\S+)$", (ROOT / "docs/reference/problems.md").read_text(encoding="utf-8"), re.M))
+    files = [one for top in CODE for one in ([ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*"))]
+    ends = (".py", ".yml", ".json", ".sh", ".ps1", ".j2", "Makefile")
+    code = {found for one in files if one.name.endswith(ends) for found in ID.findall(one.read_text(encoding="utf-8"))}
+    assert len(code) > 400
+    assert sorted(code - page) == []
+    assert sorted(page - code) == [], "these are composed in docs/ids.py, and nothing says them any more"
+
+
+def test_sentences_are_read_from_code_in_every_form() -> None:
+    text = """raise Problem("LW-A-001", f"{host.name}: {found}; expected {2}.")
+words = f"LW-A-002: no {thing}"; table = {"LW-A-003": ("What.", "Do.")}
+note("LW-A-004", "a" if odd else "b c"); silent("LW-A-005")"""
+    ids = program("ids.py")
+    found: dict[str, list[str]] = {}
+    for identifier, words in ids.of_python(text):
+        ids.add(found, identifier, words)
+    assert found == {
+        "LW-A-001": ["{host name}: {found}; expected {2}."],
+        "LW-A-002": ["no {thing}", "no"],
+        "LW-A-003": ["What. Do."],
+        "LW-A-004": ["a"],
+    }
+    messages = ids.of_messages("__m: {one: 'LW-A-006: {{ __role_thing.rc | default(1) }} came; expected 0.'}")
+    assert list(messages) == [("LW-A-006", "{role thing} came; expected 0.")]
+    assert ids.whole(["no {thing}", "no", "LW-A-001 LW-A-002"]) == ["no {thing}"]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs/zh").glob("*.md")), ids=lambda page: page.name)
+def test_a_translation_shows_the_same_commands_and_programs(page: Path) -> None:
+    own = ROOT / "docs" / page.name
+    name = {one: one.relative_to(ROOT).as_posix() for one in (own, page)}
+    shown = {one: [command for command, where in commands().items() if name[one] in where] for one in (own, page)}
+    assert shown[page] == shown[own]
+    assert [one for one in blocks(page) if one[0] in SAME] == [one for one in blocks(own) if one[0] in SAME]
 
 
 # --- what the tests show ---------------------------------------------------------------------------------------------
@@ -117,8 +177,6 @@ def test_results_of_no_commit_are_refused(table: ModuleType, tmp_path: Path) -> 
 
 
 # --- links, roles ----------------------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_lead_somewhere(document: Path) -> None:
     links = re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", document.read_text(encoding="utf-8"))
@@ -142,3 +200,39 @@ def test_installers_of_the_role_are_those_of_the_catalogue() -> None:
         for one in role[system].values():
             row = by_sum[one["sha256"]]
             assert (row["url"], row["filename"], row["platform"]) == (one["url"], one["name"], platform)
+
+
+def test_before_a_commit_exactly_what_ci_lints_is_run() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    (hook,) = [one for repository in hooks["repos"] for one in repository["hooks"]]
+    assert hook["entry"] == "make lint"
+    assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^test: (.*?) ##", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {"lint", "unit", "docs"} <= set(line.split())
+
+
+def test_a_bot_finds_the_sources_of_locks_and_bumps_no_pin_that_is_held() -> None:
+    bot = json.loads((ROOT / "renovate.json").read_text(encoding="utf-8"))
+    (pattern,) = bot["pip_requirements"]["managerFilePatterns"]
+    files = [path.relative_to(ROOT).as_posix() for path in (ROOT / "env").rglob("*") if path.is_file()]
+    bumped = {one for one in files if re.search(pattern.strip("/"), one)}
+    assert bumped == {one for one in files if one.endswith(".in")}
+    pinned = {
+        found.lower()
+        for one in bumped
+        for found in re.findall(
+            r"^([A-Za-z0-9-]+)(?:\[\w+\])?==", (ROOT / one).read_text(encoding="utf-8"), re.MULTILINE
+        )
+    }
+    held = set(bot["packageRules"][0]["matchPackageNames"])
+    assert {"fschat", "pyautogen", "transformers"} <= held
+    assert pinned - held, "there is nothing left for the bot"
+
+
+@pytest.mark.parametrize("form", sorted((ROOT / ".github").rglob("*.yml")), ids=lambda form: form.name)
+def test_an_issue_form_can_be_read(form: Path) -> None:
+    found = yaml.safe_load(form.read_text(encoding="utf-8"))
+    if form.name != "config.yml":
+        assert {"name", "description", "body"} <= set(found)
+        assert {one["type"] for one in found["body"]} <= {"markdown", "input", "textarea"}
+        assert all("label" in one["attributes"] for one in found["body"] if one["type"] != "markdown")
