@@ -350,7 +350,9 @@ def forget() -> None:
         quietly("docker", "rm", "--force", "--volumes", *boxes)
     tags = quietly("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", IMAGE).split()
     if tags:
-        print(quietly("docker", "image", "rm", "--force", *tags))
+        quietly("docker", "image", "rm", "--force", *tags)
+    with contextlib.suppress(OSError):
+        BOXES.rmdir()
 
 
 def command(*argv: str, text: bytes = b"") -> str:
