@@ -13,7 +13,7 @@ DEMO := $(BIN)/ansible-playbook -i inventories/demo
 # Tests leave in build/junit how they ended, and of which commit: docs/reference/parity.md is made of that.
 PYTEST = $(BIN)/pytest -o junit_suite_name=$$(git describe --always --dirty --abbrev=12 --exclude '*') --junitxml=build/junit
 
-.PHONY: help ready demo demo-down test lint unit docs hosts roles contract windows e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit docs roles contract windows e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,10 @@ demo: $(VENV)/.ready ## Bring up three hosts on this machine, provision them, an
 demo-down: $(VENV)/.ready ## Take the demo's hosts away
 	$(DEMO) playbooks/demo_down.yml
 
-test: lint unit docs e2e roles contract ## Lint, unit tests, the documentation, the demo from end to end, role tests, the service contract; `make windows` comes beside it
+# Two suites at a time, each with hosts of its own: the demo from end to end takes as long as all others together.
+test: lint $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready $(CACHE)/docs/.ready $(CACHE)/chromium/.ready ## All that CI runs: lint, unit tests, documentation, the demo from end to end, role tests, the service contract
+	$(BIN)/python tests/lab/lab.py prerequisites --install
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target e2e unit docs roles contract
 
 lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/ruff check .
@@ -51,7 +54,7 @@ lint: develop ## Style and types, with no findings and no skips
 	$(MAKE) --no-print-directory lock-check
 	set -e; for stack in chatglm2 current frontend agents; do out=$$($(BIN)/python env/pins.py --stack $$stack) || { echo "$$out"; exit 1; }; done
 
-unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Unit tests, and those of the programs that run on hosts
+unit: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready $(CACHE)/chromium/.ready ## Unit tests, and those of the programs that run on hosts
 	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx $(PYTEST)/unit.xml tests/unit
 	LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python $(PYTEST)/agents.xml agents/tests
 	LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(PYTEST)/serve.xml tests/serve
@@ -82,11 +85,6 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 	python3.11 -m venv $(@D)
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
-
-# Two suites at a time, each with hosts of its own; one pytest, so there is one summary. `make test` takes them one after the other until
-# this was seen to its end.
-hosts: develop ## What needs hosts, side by side: the demo from end to end, role tests, the service contract, the Windows target
-	PYTHONPATH=tests $(PYTEST)/hosts.xml -p side_by_side -n 2 --dist loadscope -v tests/e2e tests/roles tests/contract tests/windows_target
 
 roles: develop ## Roles under Molecule, on Debian 12 and 13
 	$(PYTEST)/roles.xml tests/roles
