@@ -22,10 +22,10 @@ FOLDER = CACHE / "mixed"
 HOSTS = ("mix-ctl", "mix-win")
 WORKER = "labwright-worker-labwright-demo"
 # What changes by itself, and what is Windows' own: installers' logs, Wine's displays and consoles, the network cards
-# that this machine has at the moment, files that go at the next start.
+# that this machine has at the moment, its count of services, files that go at the next start.
 NOISE = re.compile(
     r"^windows/temp|^users/root/(Temp|AppData)|DriverDate|PendingFileRename"
-    r"|\\(Enum|Video|Winedevice|Hardware|NetworkCards)|^HKEY_CURRENT_USER\\Console",
+    r"|\\(Enum|Video|Winedevice|Hardware|NetworkCards|ServiceCurrent)|^HKEY_CURRENT_USER\\Console",
     re.IGNORECASE,
 )
 
@@ -105,7 +105,7 @@ class Mixed:
                 found.add(f"{key} {line.strip()}" if line.startswith(" ") else key)
         for kind, table in store.read(Path(self.machine.told["folder"])).items():
             if kind not in ("acl", "owners"):  # of files, which are looked at themselves
-                found |= {f"{kind} {name} {value}" for name, value in table.items()}
+                found |= {f"{kind} {name} {json.dumps(value, sort_keys=True)}" for name, value in table.items()}
         return {one for one in found if not NOISE.search(one)}
 
     def log(self) -> str:

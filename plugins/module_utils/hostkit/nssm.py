@@ -26,6 +26,7 @@ from hostkit import access, place, probe, registry
 from hostkit.result import Problem, Result
 
 SERVICES = "SYSTEM\\CurrentControlSet\\Services"
+EVENT_SOURCE = f"{SERVICES}\\Eventlog\\Application\\NSSM"  # nssm.exe writes itself down there, and never takes it back
 NOTE = "running.json"
 STARTS = "starts"  # what the verb pace keeps, in the folder of the service's log
 RESTART_MS = 2000
@@ -403,6 +404,8 @@ def absent(request: dict[str, Any], check: bool) -> Result:
         if Path(program(name)).is_file():
             stop(name)
         delete(name)
+        if result.data["last"] and (registry.read(EVENT_SOURCE) or {}).get("EventMessageFile") == request["nssm"]:
+            registry.remove_key(EVENT_SOURCE)
     for folder in folders:
         place.discard(folder)
         if folder.parent.is_dir() and not any(folder.parent.iterdir()):

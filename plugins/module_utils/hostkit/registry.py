@@ -47,3 +47,9 @@ def remove(key: str, name: str) -> None:
     api = winreg()
     with api.OpenKey(api.HKEY_LOCAL_MACHINE, key, 0, api.KEY_SET_VALUE) as opened:
         api.DeleteValue(opened, name)
+
+
+def remove_key(key: str) -> None:
+    """Remove a key that has none below it."""
+    api = winreg()
+    api.DeleteKey(api.HKEY_LOCAL_MACHINE, key)

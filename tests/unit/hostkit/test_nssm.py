@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hostkit import nssm, pace, probe, service
+from hostkit import nssm, pace, probe, registry, service
 from hostkit.result import Problem
 from unit.hostkit.windows import KEY, NAME, Windows, windows
 
@@ -230,6 +230,15 @@ def test_absent(host: Windows) -> None:
     assert host.verbs() == ["nssm.exe stop", "sc.exe delete"]
     assert [path.name for path in host.folder.iterdir()] == ["nssm.exe"]
     assert not service.run(gone(host), False).changed
+
+
+@pytest.mark.parametrize("whose", ["ours", "another's"])
+def test_the_last_service_takes_along_where_nssm_wrote_itself_down(host: Windows, whose: str) -> None:
+    up(host)
+    program = request(host)["nssm"] if whose == "ours" else "C:\\tools\\nssm.exe"
+    host.write(nssm.EVENT_SOURCE, "EventMessageFile", program)
+    assert service.run(gone(host), False).data == {"last": True}
+    assert (registry.read(nssm.EVENT_SOURCE) is None) == (whose == "ours")
 
 
 @pytest.mark.trap("nssm-remove")

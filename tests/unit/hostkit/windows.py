@@ -46,6 +46,9 @@ class Windows:
     def remove(self, key: str, name: str) -> None:
         del self.keys[key][name]
 
+    def remove_key(self, key: str) -> None:
+        del self.keys[key]
+
     # --- programs --------------------------------------------------------------------------------------------------
 
     def run(self, argv: list[str] | str, **_options: Any) -> subprocess.CompletedProcess[bytes]:
@@ -120,8 +123,9 @@ def windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
     """Make hostkit see one."""
     one = Windows(tmp_path)
     monkeypatch.setattr(place, "windows", lambda: True)
-    for name, function in (("read", one.read), ("keys", one.below), ("write", one.write), ("remove", one.remove)):
-        monkeypatch.setattr(registry, name, function)
+    for name in ("read", "write", "remove", "remove_key"):
+        monkeypatch.setattr(registry, name, getattr(one, name))
+    monkeypatch.setattr(registry, "keys", one.below)
     fake = SimpleNamespace(**{**vars(subprocess), "run": one.run})
     monkeypatch.setattr(nssm, "subprocess", fake)
     monkeypatch.setattr(access, "fits", lambda _path, _rights: True)

@@ -21,7 +21,13 @@ Function .onInit
   ${If} $R8 == 1
     DeleteRegKey HKLM "${KEY}"
     DeleteRegKey HKLM "${UNINSTALL}\${ID}"
+    DeleteRegKey /ifempty HKLM "SOFTWARE\Microsoft\VisualStudio\14.0\VC\Runtimes"
+    DeleteRegKey /ifempty HKLM "SOFTWARE\Microsoft\VisualStudio\14.0\VC"
+    DeleteRegKey /ifempty HKLM "SOFTWARE\Microsoft\VisualStudio\14.0"
+    DeleteRegKey /ifempty HKLM "SOFTWARE\Microsoft\VisualStudio"
     Delete /REBOOTOK "$APPDATA\Package Cache\${ID}\VC_redist.x64.exe"
+    RMDir "$APPDATA\Package Cache\${ID}"
+    RMDir "$APPDATA\Package Cache"
     SetErrorLevel 0
     Quit
   ${EndIf}
