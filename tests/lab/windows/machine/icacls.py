@@ -7,6 +7,7 @@ RIGHTS.JSON is enforced by nothing.
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -42,7 +43,9 @@ def main(words: list[str]) -> int:
     else:
         print(f"Invalid parameter {rest[:1]}", file=sys.stderr)
         return 87
-    Path(store).write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    new = Path(f"{store}.{os.getpid()}")  # in one step: another icacls may read it now
+    new.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    new.replace(store)
     print(f"processed file: {path}")
     return 0
 
