@@ -97,23 +97,23 @@ def test_the_verdict_follows_what_happened(lab: Lab, replies: list[str], verdict
 @pytest.mark.parametrize(
     ("reply", "id_", "words"),
     [
-        ((400, {"message": "Only a&&b allowed now, your model m", "code": 40301}), "012", "it serves: a, b"),
-        ((400, {"message": "Only  allowed now, your model m", "code": 40301}), "012", "no model"),
-        ((404, {"detail": "Not Found"}), "013", "/v1"),
-        ((401, {"error": {"message": "wrong key", "code": "invalid_api_key"}}), "014", "api_key"),
-        ((400, {"message": "(CUDA out of memory)", "code": 50002}), "015", "quantisation"),
-        ((400, {"message": "This model's maximum context length is 5 tokens.", "code": 40303}), "016", "shorter"),
+        ((400, {"message": "Only a&&b allowed now, your model m", "code": 40301}), "LW-AGENT-012", "it serves: a, b"),
+        ((400, {"message": "Only  allowed now, your model m", "code": 40301}), "LW-AGENT-012", "no model"),
+        ((404, {"detail": "Not Found"}), "LW-AGENT-013", "/v1"),
+        ((401, {"error": {"message": "wrong key", "code": "invalid_api_key"}}), "LW-AGENT-014", "api_key"),
+        ((400, {"message": "(CUDA out of memory)", "code": 50002}), "LW-AGENT-015", "quantisation"),
+        ((400, {"message": "This model's maximum context length is 5 tokens.", "code": 40303}), "LW-AGENT-016", "shorter"),
     ],
 )
 def test_a_refusal_is_a_sentence(lab: Lab, reply: tuple[int, dict[str, Any]], id_: str, words: str) -> None:
     lab.endpoint(reply)
     done = lab.run("assistant", "--task", "x", "--json", "--transcript", "t.txt")
     assert done.returncode == 2
-    assert done.stderr.startswith(f"LW-AGENT-{id_}: ")
+    assert done.stderr.startswith(f"{id_}: ")
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     said = json.loads(done.stdout)
-    assert (said["verdict"], said["id"]) == ("not asked", f"LW-AGENT-{id_}")
+    assert (said["verdict"], said["id"]) == ("not asked", id_)
     assert lab.traces()[0][-1]["verdict"] == "not asked"
 
 

@@ -23,9 +23,9 @@ def endless(_request: dict[str, Any]) -> str:
 @pytest.mark.parametrize(
     ("words", "id_"),
     [
-        (["--max-turns", "5"], "031"),
-        (["--max-tokens", "100", "--max-turns", "999"], "032"),
-        (["--max-seconds", "4", "--max-turns", "999999"], "033"),
+        (["--max-turns", "5"], "LW-AGENT-031"),
+        (["--max-tokens", "100", "--max-turns", "999"], "LW-AGENT-032"),
+        (["--max-seconds", "4", "--max-turns", "999999"], "LW-AGENT-033"),
     ],
 )
 def test_a_model_that_goes_on_for_ever_ends_in_a_sentence(lab: Lab, words: list[str], id_: str) -> None:
@@ -33,8 +33,8 @@ def test_a_model_that_goes_on_for_ever_ends_in_a_sentence(lab: Lab, words: list[
     done = lab.run("assistant", "--task", "x", "--json", "--transcript", "t.html", *words)
     said = json.loads(done.stdout)
     assert (done.returncode, said["verdict"]) == (1, "not finished")
-    assert said["why"].startswith(f"LW-AGENT-{id_}: ")
-    assert done.stderr.startswith(f"LW-AGENT-{id_}: ")
+    assert said["why"].startswith(f"{id_}: ")
+    assert done.stderr.startswith(f"{id_}: ")
     assert (lab.folder / "t.html").is_file()
 
 

@@ -41,9 +41,9 @@ def test_conversations_are_listed_and_shown(lab: Lab) -> None:
     assert "print(6 * 7)" in lab.run("show", name).stdout
     assert lab.run("show", name, "--transcript", "page.html").returncode == 0
     assert "<title>assistant: answered</title>" in (lab.folder / "page.html").read_text()
-    for wrong, id_ in (("nobody", "028"), ("OAI_CONFIG_LIST", "029")):
+    for wrong, id_ in (("nobody", "LW-AGENT-028"), ("OAI_CONFIG_LIST", "LW-AGENT-029")):
         done = lab.run("show", wrong)
-        assert (done.returncode, done.stderr[:12]) == (2, f"LW-AGENT-{id_}")
+        assert (done.returncode, done.stderr[:12]) == (2, id_)
 
 
 def test_where_nothing_can_be_written_is_a_sentence(lab: Lab) -> None:

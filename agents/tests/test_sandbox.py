@@ -113,22 +113,22 @@ def test_blocks_run_up_to_the_first_that_fails(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("known", "output", "id_"),
     [
-        ("time", "", "061"),
-        ("output", "y\n", "062"),
-        ("killed", "", "063"),
-        ("", "MemoryError\n", "063"),
-        ("disk", "", "064"),
-        ("", "OSError: [Errno 28] No space left on device\n", "064"),
-        ("", "RuntimeError: can't start new thread\n", "065"),
-        ("", "OSError: [Errno 101] Network is unreachable\n", "066"),
-        ("", "FileNotFoundError: [Errno 2] No such file or directory: '/etc/shadow'\n", "067"),
+        ("time", "", "LW-AGENT-061"),
+        ("output", "y\n", "LW-AGENT-062"),
+        ("killed", "", "LW-AGENT-063"),
+        ("", "MemoryError\n", "LW-AGENT-063"),
+        ("disk", "", "LW-AGENT-064"),
+        ("", "OSError: [Errno 28] No space left on device\n", "LW-AGENT-064"),
+        ("", "RuntimeError: can't start new thread\n", "LW-AGENT-065"),
+        ("", "OSError: [Errno 101] Network is unreachable\n", "LW-AGENT-066"),
+        ("", "FileNotFoundError: [Errno 2] No such file or directory: '/etc/shadow'\n", "LW-AGENT-067"),
     ],
 )
 def test_what_stopped_the_code_is_a_sentence(tmp_path: Path, known: str, output: str, id_: str) -> None:
     with keeps(tmp_path, lambda request: ended(request, 1, output, known)) as (path, _asked):
         box = sandbox.Box(BOX, tmp_path / "w", 60, lambda _run: None, path)
         (tmp_path / "w").mkdir()
-        assert box.run("python", "x")[2].startswith(f"LW-AGENT-{id_}: ")
+        assert box.run("python", "x")[2].startswith(f"{id_}: ")
 
 
 def test_code_that_ended_well_or_failed_by_itself_has_no_cause(tmp_path: Path) -> None:

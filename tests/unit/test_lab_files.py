@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,6 +121,14 @@ def test_a_wrong_wish_is_refused(
     with pytest.raises(LabError) as caught:
         files.serve(here, lab, address, port, folder.parent / name)
     assert caught.value.code == code
+
+
+def test_another_python_than_the_control_nodes_is_told(
+    here: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    with pytest.raises(LabError, match=r"LW-LAB-051: .* has no uvicorn; run lab.py with the control node's Python, .venv/bin/python"):
+        files.serve(here, LAB, "127.0.0.1", 8480, folder)
 
 
 def test_a_server_that_a_checkout_left_behind_makes_room(

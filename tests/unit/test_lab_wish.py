@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab import cli, hosts, image, machine, prerequisites, settings
+from lab import cli, hosts, image, lab, machine, prerequisites, settings
 from lab.errors import LabError
 from lab.processes import Podman
 from lab.rootfs import trust_machine_cas as cas
+from unit.programs import program
 
 SUBNET = "10.84.1.0/24"
 PEM = "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n"
@@ -155,7 +160,7 @@ def test_a_lab_of_another_checkout_goes_only_when_asked_for(tmp_path: Path, monk
     assert not hosts.down(here, podman, "trial", any_checkout=True)
 
 
-@pytest.mark.parametrize(("said", "code"), [("address x is already allocated to y", "039"), ("no space left", "031")])
+@pytest.mark.parametrize(("said", "code"), [("address x is already allocated to y", "LW-LAB-039"), ("no space left", "LW-LAB-031")])
 def test_an_address_that_podman_keeps_is_told(said: str, code: str, tmp_path: Path) -> None:
     class Refusing(Podman):
         def __call__(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
@@ -165,7 +170,38 @@ def test_an_address_that_podman_keeps_is_told(said: str, code: str, tmp_path: Pa
     lab = wish("a=10.84.1.2")
     with pytest.raises(LabError) as caught:
         hosts.start(here, Refusing(here), lab, lab.hosts[0], "image:x")
-    assert caught.value.code == f"LW-LAB-{code}"
+    assert caught.value.code == code
+
+
+class Saying(Podman):
+    """podman that answers everything with the same words."""
+
+    def __init__(self, words: str) -> None:
+        self.words = words
+
+    def __call__(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
+        return self.words
+
+
+@pytest.mark.parametrize(
+    ("networks", "routes", "said"),
+    [
+        ([{"name": "podman", "subnets": [{"subnet": "10.84.0.0/16"}]}], [], "podman's network podman"),
+        ([], [{"dst": "default"}, {"dst": "10.84.1.128/25", "dev": "eth0"}], "through eth0"),
+    ],
+)
+def test_a_subnet_that_the_machine_has_already_is_refused(
+    networks: list[object], routes: list[object], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hosts, "run", lambda _words: json.dumps(routes))
+    with pytest.raises(LabError, match=rf"LW-LAB-046: the subnet {SUBNET} overlaps .*{said}"):
+        hosts.refuse_overlap(Saying(json.dumps(networks)), wish("a=10.84.1.2"))
+
+
+def test_a_host_that_does_not_come_up_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hosts, "BOOT_SECONDS", 0.1)
+    with pytest.raises(LabError, match=r"LW-LAB-047: trial-a was not up .* systemd says 'maintenance'"):
+        hosts.wait_until_booted(Saying("maintenance\n"), "trial-a", is_new=True)
 
 
 def test_a_lab_of_a_checkout_that_is_no_more_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,6 +307,29 @@ def test_missing_programs_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
     assert caught.value.code == "LW-LAB-003"
 
 
+def test_only_linux_has_labs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    with pytest.raises(LabError, match="LW-LAB-001: this machine runs darwin"):
+        prerequisites.check(install=True)
+
+
+def test_an_older_python_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.hexversion", 0x030A0000)
+    assert lab.main() == 2
+    assert capsys.readouterr().err.startswith("LW-LAB-005: Python 3.11 or newer was expected")
+
+
+@pytest.mark.parametrize(("apt", "said"), [(None, "it has no apt-get"), ("/usr/bin/apt-get", "still not found: none")])
+def test_what_cannot_be_installed_is_told(apt: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(prerequisites, "refuse_machine", lambda: None)
+    monkeypatch.setattr("shutil.which", lambda name, **_: apt if name == "apt-get" else None)
+    monkeypatch.setattr(prerequisites, "run", lambda words, **_: asked.append(words[-1]))
+    with pytest.raises(LabError, match=f"LW-LAB-004: .*{said}"):
+        prerequisites.check(install=True, needs=[prerequisites.Need("none", "some-package")])
+    assert asked == (["-qq", "some-package"] if apt else [])
+
+
 def test_no_root_no_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.geteuid", lambda: 1000)
     with pytest.raises(LabError, match="LW-LAB-002") as caught:
@@ -321,6 +380,49 @@ def test_nothing_is_removed_with_a_mount_in_it(tmp_path: Path) -> None:
     assert settings.mounts_below(Path("/a/b c"), text) == ["/a/b c/dev"]
     assert settings.mounts_below(Path("/a"), text) == ["/a", "/a/b c/dev"]
     assert settings.mounts_below(Path("/c"), text) == []
+
+
+def test_a_folder_with_a_mount_in_it_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = settings.Settings(tmp_path, tmp_path / "store", tmp_path / "run")
+    (here.folder / "dev").mkdir(parents=True)
+    found: Callable[[Path, str], list[str]] = settings.mounts_below
+    line = f"36 35 98:0 / {here.folder}/dev rw - devtmpfs dev rw"
+    monkeypatch.setattr(settings, "mounts_below", lambda folder, _own: found(folder, line))
+    with pytest.raises(LabError, match=rf"LW-LAB-012: {here.folder} is to be removed, and {here.folder}/dev is mounted"):
+        settings.remove_folder(here)
+    assert (here.folder / "dev").is_dir()
+
+
+def test_no_image_is_made_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = settings.Settings(tmp_path, tmp_path / "store", tmp_path / "run")
+    here.folder.mkdir()
+    usage = shutil.disk_usage(tmp_path)._replace(free=2**30)
+    monkeypatch.setattr("shutil.disk_usage", lambda _folder: usage)
+    with pytest.raises(LabError, match=r"LW-LAB-011: .* has 1024 MiB free, and an image needs 3072"):
+        image.build(here, Podman(here), "bookworm", [], "image:x")
+
+
+def podman(folder: Path) -> tuple[int, str]:
+    """The script `podman` on a machine whose cgroups are not one tree and that makes no mount namespace."""
+    for name, line in {
+        "stat": "echo tmpfs", "nsenter": "exit 1", "mountpoint": "exit 0", "mount": "exit 0",
+        "unshare": "echo 'unshare: refused' >&2; exit 1", "podman": "exit 99",
+    }.items():  # fmt: skip
+        program(folder / "bin", name, line)
+    own = {"PATH": f"{folder}/bin:/usr/bin:/bin", "LABWRIGHT_CACHE": str(folder), "LABWRIGHT_RUN": str(folder / "run")}
+    words = [str(settings.HERE / "podman"), "ps"]
+    done = subprocess.run(words, env={**os.environ, **own}, capture_output=True, text=True, check=False)
+    assert done.stdout == ""
+    return done.returncode, done.stderr
+
+
+def test_podman_says_what_it_lacks(tmp_path: Path) -> None:
+    status, said = podman(tmp_path)
+    assert (status, said.partition(" ")[0]) == (2, "LW-LAB-023:")
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/containers.conf").touch()
+    refused = "LW-LAB-024: no mount namespace with cgroup2 could be made: unshare: refused\n"
+    assert podman(tmp_path) == (2, refused)
 
 
 def test_the_cache_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

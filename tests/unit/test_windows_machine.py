@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lab.windows.machine import commands, in_wine, nvidia_smi, program, settings, twins
+from lab.errors import LabError
+from lab.windows import machine
+from lab.windows.machine import commands, in_wine, make, nvidia_smi, program, settings, twins
 from lab.windows.machine.commands import Call, Refused
 from lab.windows.machine.drive import Drive
 
@@ -177,3 +179,26 @@ def test_nvidia_smi_says_what_was_recorded_and_nothing_else() -> None:
     assert ('Field "compute_cap" is not a valid field' in said, status) == (True, 2)
     assert nvidia_smi.answer(failed, ["-L"]) == (failed.read_text(encoding="utf-8"), 9)
     assert nvidia_smi.answer(table, ["-q", "-x"])[1] == 2
+
+
+def test_a_tool_that_is_missing_or_fails_is_told() -> None:
+    with pytest.raises(LabError, match="LW-LAB-142: no-such-tool was expected and is not there"):
+        make.run(["no-such-tool", "x"])
+    with pytest.raises(LabError, match=r"LW-LAB-143: `sh -c .*` ended with status 3: no room"):
+        make.run(["sh", "-c", "echo no room >&2; exit 3"])
+
+
+def test_a_recording_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"LW-LAB-141: --gpu none: .*tesla-t4.xml"):
+        machine.gpu(tmp_path, "none")
+
+
+def test_a_linux_side_that_does_not_start_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "drive_c/windows/system32").mkdir(parents=True)
+    for name in ("reach.exe", "shim.exe"):
+        (tmp_path / name).touch()
+    for name in ("programs", "base"):
+        monkeypatch.setattr(make, name, lambda _cache: tmp_path)
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with pytest.raises(LabError, match=f"LW-LAB-140: .* target in {tmp_path} did not start"):
+        machine.start(tmp_path, tmp_path)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from lab.windows.options import OptionError, specification, validated
+from lab.errors import LabError
+from lab.windows.options import OptionError, documented, specification, validated
+from unit.programs import program
 
 DOCUMENTED: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True, "aliases": ["service"]},
@@ -52,3 +55,14 @@ def test_the_control_nodes_half_of_win_copy_may_say_its_own_words_only() -> None
     assert validated(copy, {"dest": "C:\\", "_copy_mode": "query", "files": []}, rules)["files"] == []
     with pytest.raises(OptionError, match="owner"):
         validated(copy, {"dest": "C:\\", "_copy_mode": "query", "owner": "me"}, rules)
+
+
+@pytest.mark.parametrize(("lines", "said"), [(["echo no module >&2"], "no module"), (["echo '{}'"], "KeyError")])
+def test_documentation_that_is_not_told(
+    lines: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program(tmp_path, "ansible-doc", *lines)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    with pytest.raises(LabError, match=rf"LW-LAB-105: .*{said}"):
+        documented([MODULE], tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lab.errors import LabError
+from lab.windows import wine as module
 from lab.windows.wine import PathError, Wine, command_line, quoted
+from unit.programs import program
 
 
 @pytest.fixture(name="wine")
@@ -83,3 +87,21 @@ def test_nothing_of_this_machine_but_what_wine_needs(wine: Wine, monkeypatch: py
     found = wine.environment({"TOLD": "1", "WINEPREFIX": "/elsewhere"})
     assert found["WINEPREFIX"] == str(wine.prefix)
     assert (found["TOLD"], "SECRET" in found) == ("1", False)
+
+
+def test_a_machine_that_went_down_is_told(wine: Wine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: subprocess.CompletedProcess(words, 1, b"", b""))
+    with pytest.raises(LabError, match="LW-LAB-107: the machine went down while a program ran"):
+        wine.run("cmd /c exit")
+    with pytest.raises(LabError, match=r"LW-LAB-107: the machine does not answer \(registry read\)"):
+        wine.hand("registry", "read", "x")
+
+
+def test_a_machine_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program(tmp_path, "x86_64-w64-mingw32-gcc", "echo 'cc1: no room' >&2", "exit 1")
+    with pytest.raises(LabError, match="LW-LAB-103: hand.c could not be compiled: cc1: no room"):
+        module.compile_hand(tmp_path / "hand.exe")
+    monkeypatch.setattr(Wine, "quietly", lambda *_words: None)
+    with pytest.raises(LabError, match=r"LW-LAB-104: Wine made no system in .*/new"):
+        module.make_pristine(Wine(tmp_path / "new"))
