@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
+import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import pytest
 import yaml
@@ -52,3 +55,35 @@ def test_a_hub_model_is_pinned(entry: dict[str, Any]) -> None:
 def test_a_hub_model_that_is_not_pinned_names_no_file_that_could_be_fetched(entry: dict[str, Any]) -> None:
     assert entry["files"] == []
     assert any("revision" in line for line in entry["unknown"])
+
+
+# What the training needs and only a worker has: it must be importable, and nothing of it is asked here.
+HEAVY = (
+    "fastchat", "fastchat.conversation", "fastchat.serve", "fastchat.serve.inference", "numpy", "tokenizers", "torch",
+    "torch.nn", "torch.nn.functional", "transformers",
+)  # fmt: skip
+
+
+def test_a_model_that_does_not_know_its_answers_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in HEAVY:
+        monkeypatch.setitem(sys.modules, name, MagicMock())
+    spec = importlib.util.spec_from_file_location("train", ROOT / "env/models/train.py")
+    assert spec is not None
+    assert spec.loader is not None
+    train = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "train", train)
+    spec.loader.exec_module(train)
+    turns = [train.Turn("one?", "1"), train.Turn("two?", "2")]
+    monkeypatch.setattr(train, "syllabus", lambda: {"assistant": [], "rehearsed": turns, "system": ""})
+    monkeypatch.setattr(train, "exam", lambda _tasks: turns)
+    monkeypatch.setattr(train, "wrong_answers", lambda _model, _tokenizer, asked: asked[1:])
+    monkeypatch.setattr(train, "generate_stream", lambda *_: iter([{"text": "1"}]))
+    assert train.main([str(tmp_path), "--check"]) == 1
+    told = capsys.readouterr()
+    assert told.out == "1 of 2 answers right\n"
+    assert told.err.splitlines() == [
+        "LW-MODEL-031: wrong answer to …'two?'; '2'… expected",
+        "LW-MODEL-032: through FastChat's generator, …'two?' is answered '1'",
+    ]

@@ -138,6 +138,12 @@ def test_the_catalogue_has_the_installer() -> None:
     assert forge.read_installer(ENV / "catalog/installers.yml")["url"].startswith(forge.MINIFORGE)
 
 
+def test_a_catalogue_without_the_installer_is_named(tmp_path: Path) -> None:
+    (tmp_path / "installers.yml").write_text("- {name: miniforge3, platform: win-64, sha256: a}\n")
+    with pytest.raises(Problem, match=r"LW-BUNDLE-011: .*installers.yml names no miniforge3 for linux-64"):
+        forge.read_installer(tmp_path / "installers.yml")
+
+
 def test_a_lock_that_is_not_there_is_a_problem_of_the_bundle(tmp_path: Path) -> None:
     with pytest.raises(Problem, match=r"LW-CAT-001: .*conda\.yml cannot be read"):
         forge.read_lock(tmp_path)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+import bundle as program
 from kit import manifest
 from kit.problem import Problem
 
@@ -86,6 +88,11 @@ def test_changed_byte_is_mended_by_making_again(bundle: Path, tmp_path: Path) ->
     (bundle / "wheels/a-1-py3-none-any.whl").write_bytes(b"whee1")
     assert make(bundle, tmp_path / "source")
     manifest.verify(bundle)
+
+
+def test_a_bundle_that_the_system_does_not_give_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.main(["verify", "x" * 300]) == 1
+    assert re.match("LW-BUNDLE-009: .*File name too long.* Is there room on the disk", capsys.readouterr().err)
 
 
 def test_every_fault_is_told_at_once(bundle: Path) -> None:

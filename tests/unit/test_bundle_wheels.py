@@ -91,6 +91,13 @@ def test_a_tampered_wheel_is_not_taken(tmp_path: Path, monkeypatch: pytest.Monke
         wheels.collect([Pin("one", "1", (A,))], bundle, tmp_path / "cache", "3.11", "")
 
 
+def test_a_wheel_that_did_not_come_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tools, "venv", lambda _cache: Path("python"))
+    monkeypatch.setattr(tools, "pip_download", lambda *_arguments: "")
+    with pytest.raises(Problem, match=r"LW-BUNDLE-023: no wheel came for one==1\."):
+        wheels.collect([Pin("one", "1", (A,))], tmp_path / "bundle", tmp_path / "cache", "3.11", "")
+
+
 def test_torch_build_is_tried_on_both_indexes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[tuple[str, ...]] = []
 

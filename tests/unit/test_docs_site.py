@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -83,3 +85,13 @@ def test_a_page_that_is_not_translated_says_so_and_names_no_heading_of_one_that_
 def test_what_is_wrong_is_named(tmp_path: Path, changed: dict[str, str], words: str) -> None:
     with pytest.raises(BUILD.Fault, match=re.escape(words)):
         staged(tmp_path, "en", **changed)
+
+
+def test_the_program_ends_with_a_sentence(tmp_path: Path) -> None:
+    for name, text in (PAGES | {"docs/a.md": "# A\n\n[b](gone.md)\n"}).items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    copy = shutil.copy(PROGRAM, tmp_path / "docs/site")
+    done = subprocess.run([sys.executable, copy], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("LW-DOCS-001: docs/a.md: the link to `gone.md` leads nowhere")

@@ -14,11 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from kit import chroot, conda_kit, cpython, installer
+from kit import chroot, conda_kit, cpython, installer, tools
 from kit.conda_archive import PLACEHOLDER, Recipe, repodata, write_conda
-from kit.conda_python import forget_prefix, parse_ldd
+from kit.conda_itself import lay_out_conda
+from kit.conda_python import forget_prefix, parse_ldd, self_test, wanted_libraries
 from kit.conda_wheel import console_scripts, depends_of, lay_out_wheel, place_of
 from kit.problem import Problem
+from unit.programs import program
 
 
 def tree(root: Path) -> Path:
@@ -143,6 +145,71 @@ def test_building_needs_root_and_a_mirror(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(chroot, "machine_mirror", lambda: "")
     with pytest.raises(Problem, match="LW-KIT-011"):
         chroot.built_cpython(tmp_path, "3.11")
+
+
+def test_a_build_that_fails_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path / "bin", "mmdebstrap", "echo no space left", "exit 1")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    with pytest.raises(Problem, match=r"LW-KIT-012: building CPython 3.11 failed: no space left \(all of it: (.*)\)") as told:
+        chroot.built_cpython(tmp_path, "3.11", "http://m.example/debian")
+    assert Path(str(told.value).split("all of it: ")[1].rstrip(").")).read_text() == "no space left\n"
+
+
+def test_a_built_cpython_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chroot, "built_cpython", lambda *_: tmp_path)
+    with pytest.raises(Problem, match=r"LW-KIT-013: the CPython that was built has no CPython 3.11. Remove"):
+        conda_kit.choose("build", "3.11", tmp_path, "")
+
+
+def test_tools_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "requirements.txt").write_text("zstandard==0.1\n")
+    bare = program(tmp_path, "bare", "echo No module named venv", "exit 1")
+    pip = "printf '#!/bin/sh\\necho ERROR: no index >&2; exit 1' > \"$3/bin/python\"; chmod +x \"$3/bin/python\""
+    unreached = program(tmp_path, "unreached", 'mkdir -p "$3/bin"', pip)
+    for python, said in ((bare, "LW-KIT-001: .*No module named venv"), (unreached, "LW-KIT-002: .*: no index Look at")):
+        monkeypatch.setattr("sys.executable", str(python))
+        with pytest.raises(Problem, match=said):
+            tools.venv(tmp_path / "cache", tmp_path / "requirements.txt")
+    assert not list(tmp_path.rglob("ready"))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [("no index", r"LW-KIT-005: the packages of env/kit/base.txt .*: no index"), ("", r"LW-KIT-014: .*\['it broke'\]")],
+)
+def test_a_kit_that_cannot_be_made_is_told(
+    error: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    maker = program(tmp_path, "python", "cat > /dev/null; echo it broke >&2; exit 1")
+    monkeypatch.setattr(tools, "venv", lambda _cache: maker)
+    monkeypatch.setattr(tools, "pip_download", lambda *_: error)
+    found = cpython.look_at(plain_cpython(tmp_path / "p"), "pyenv", "3.11")
+    with pytest.raises(Problem, match=said):
+        conda_kit.make(found, "3.11", tmp_path / "cache")
+
+
+def test_a_cpython_without_its_libraries_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program(tmp_path, "ldd", "echo '\tlibgone.so.1 => not found'")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Problem, match="LW-KIT-006: the chosen CPython needs libgone.so.1, which"):
+        wanted_libraries([tmp_path / "python"], tmp_path)
+    moved = program(tmp_path, "python", "echo \"ModuleNotFoundError: No module named '_ssl'\" >&2; exit 1")
+    with pytest.raises(Problem, match=r"LW-KIT-007: .* once it is moved: ModuleNotFoundError: No module named '_ssl'"):
+        self_test(moved)
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [({"conda_lock/x.py": ""}, "carries no conda"), ({"conda_lock/_vendor/conda/_version.py": ""}, "does not say its")],
+)
+def test_a_wheel_without_a_conda_is_told(files: dict[str, str], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "conda_lock-1-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    with pytest.raises(Problem, match=f"LW-KIT-008: .*{said}"):
+        lay_out_conda(path, tmp_path / "root", "3.11")
 
 
 def test_the_mirror_is_debians_and_not_its_security_archive() -> None:

@@ -25,6 +25,7 @@ from locking.requires import Book, Host, Needs
 from locking.sources import Closure, Layer, Source, Waiver, all_sources, read_stack
 from locking.text import Package, read, render
 from unit.hostkit.loopback import Loopback, Reply, serving
+from unit.programs import program
 
 ENV = Path(lock.__file__).parent
 PYTHON = lock.host_python(ENV)
@@ -335,6 +336,32 @@ def test_a_package_more_moves_no_other_when_that_is_wished(
     assert asked == [limits]
 
 
+def test_builds_may_not_differ_in_a_layer_that_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    builds = {"cpu": "1", "cu118": "1"}
+    source = source_in(tmp_path, Layer("torch", ("torch",)), Layer("rest"), builds=builds)
+    rows = {("1", tag, "linux-64", "3.11"): {"file": "torch-1.whl", "version": "1", "sha256": "0" * 64} for tag in builds}
+    resolved = {tag: [package("torch"), package("a", str(at))] for at, tag in enumerate(builds)}
+    monkeypatch.setattr(resolving, "compiled", lambda one, _scratch, _limits: resolved[one.tag])
+    made = resolving.Locking(ENV, PYTHON)
+    made.wheels = torch.Wheels(rows, {})
+    made.book = world(torch=[])
+    with pytest.raises(LockError, match=r"^LW-LOCK-018: rest-linux-64.txt would differ .*\(at s cu118.*: a 0, a 1\."):
+        made.lock(source)
+    assert not list(tmp_path.glob("*.txt"))
+
+
+def test_what_uv_cannot_do_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = program(tmp_path / "bin", "python", "exit 0")
+    monkeypatch.setattr("sys.executable", str(python))
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    one = closure(source_in(tmp_path))
+    with pytest.raises(LockError, match="^LW-LOCK-004: uv is not installed"):
+        resolving.compiled(one, tmp_path)
+    program(tmp_path / "bin", "uv", "echo 'a==1 is not there' >&2; exit 1")
+    with pytest.raises(LockError, match="^LW-LOCK-005: uv could not resolve s linux-64:\na==1 is not there"):
+        resolving.compiled(one, tmp_path)
+
+
 def test_the_catalogue_and_the_index_must_tell_the_same_sum() -> None:
     row = {
         "file": "torch-2.0.1-cp311-cp311-manylinux1_x86_64.whl",
@@ -562,9 +589,17 @@ def test_a_lock_that_contradicts_the_first_one_is_named(tmp_path: Path) -> None:
     assert ids(faults(second)) == ["LW-LOCK-015"]
 
 
+def test_a_package_for_another_python_is_named(tmp_path: Path) -> None:
+    source = source_in(tmp_path)
+    (tmp_path / "r-linux-64.txt").write_text(render(source, [package("a")]))
+    known = Book({"a": {"1": {"requires_python": ">=3.12", "requires_dist": []}}}, [])
+    (fault,) = checking.faults(source, wheels(), known, "3.11.15")
+    assert fault.startswith("LW-LOCK-034: s linux-64: a 1 wants Python >=3.12, but the stack has 3.11.15")
+
+
 def test_an_unknown_source_names_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert lock.main(["--check", "chatglm3"]) == 2
-    assert "chatglm2" in capsys.readouterr().err
+    assert re.match(r"LW-LOCK-007: there is no source chatglm3; there are .*chatglm2", capsys.readouterr().err)
 
 
 def wheel(folder: Path) -> Path:
@@ -598,3 +633,10 @@ def test_collections_are_unpacked_once_and_again_when_something_is_missing(
 def test_a_wrong_list_of_collections_is_a_sentence(text: str) -> None:
     with pytest.raises(collections.CollectionsError, match=r"^LW-LOCK-020: "):
         collections.wanted(text)
+
+
+def test_collections_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pip = program(tmp_path, "python", "echo no index >&2; exit 1")
+    monkeypatch.setattr("sys.executable", str(pip))
+    with pytest.raises(collections.CollectionsError, match="^LW-LOCK-022: .* names, with the hash .*:\nno index\nCheck"):
+        collections.fetch(tmp_path / "collections.txt", tmp_path)
