@@ -114,7 +114,7 @@ def every(root: Path) -> dict[str, list[str]]:
             for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
                 if path.suffix == ".py":
                     pairs = of_python(path.read_text(encoding="utf-8"))
-                elif path.suffix in (".sh", ".ps1") or path.name == "Makefile":
+                elif path.suffix in (".sh", ".ps1") or path.name in ("Makefile", "podman"):
                     pairs = ((one[1], one[2]) for one in SHELL.finditer(path.read_text(encoding="utf-8")))
                 else:
                     continue

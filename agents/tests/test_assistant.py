@@ -102,7 +102,11 @@ def test_the_verdict_follows_what_happened(lab: Lab, replies: list[str], verdict
         ((404, {"detail": "Not Found"}), "LW-AGENT-013", "/v1"),
         ((401, {"error": {"message": "wrong key", "code": "invalid_api_key"}}), "LW-AGENT-014", "api_key"),
         ((400, {"message": "(CUDA out of memory)", "code": 50002}), "LW-AGENT-015", "quantisation"),
-        ((400, {"message": "This model's maximum context length is 5 tokens.", "code": 40303}), "LW-AGENT-016", "shorter"),
+        (
+            (400, {"message": "This model's maximum context length is 5 tokens.", "code": 40303}),
+            "LW-AGENT-016",
+            "shorter",
+        ),
     ],
 )
 def test_a_refusal_is_a_sentence(lab: Lab, reply: tuple[int, dict[str, Any]], id_: str, words: str) -> None:

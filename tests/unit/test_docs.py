@@ -21,18 +21,6 @@ DOCUMENTS = sorted(
 )
 
 
-ID = re.compile(r"LW-[A-Z]+-\d{3}\b")
-CODE = (
-    "plugins",
-    "env",
-    "agents/labwright_agents",
-    "roles",
-    "playbooks",
-    "Makefile",
-    "tests/lab",
-    "docs/site",
-    "docs/proofs.py",
-)
 SAME = ("python", "json", "powershell")  # what a translation shows to the letter
 
 
@@ -60,16 +48,6 @@ def test_the_reference_pages_are_rendered() -> None:
     }
     for path, text in rendered.items():
         assert path.read_text(encoding="utf-8") == text, "run: python docs/render.py"
-
-
-def test_every_id_of_the_code_is_on_the_page_of_problems() -> None:
-    page = set(re.findall(r"^## (LW-\S+)$", (ROOT / "docs/reference/problems.md").read_text(encoding="utf-8"), re.M))
-    files = [one for top in CODE for one in ([ROOT / top] if (ROOT / top).is_file() else (ROOT / top).rglob("*"))]
-    ends = (".py", ".yml", ".json", ".sh", ".ps1", ".j2", "Makefile")
-    code = {found for one in files if one.name.endswith(ends) for found in ID.findall(one.read_text(encoding="utf-8"))}
-    assert len(code) > 400
-    assert sorted(code - page) == []
-    assert sorted(page - code) == [], "these are composed in docs/ids.py, and nothing says them any more"
 
 
 def test_sentences_are_read_from_code_in_every_form() -> None:

@@ -151,7 +151,9 @@ def test_a_build_that_fails_is_told_with_its_last_words(tmp_path: Path, monkeypa
     program(tmp_path / "bin", "mmdebstrap", "echo no space left", "exit 1")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    with pytest.raises(Problem, match=r"LW-KIT-012: building CPython 3.11 failed: no space left \(all of it: (.*)\)") as told:
+    with pytest.raises(
+        Problem, match=r"LW-KIT-012: building CPython 3.11 failed: no space left \(all of it: (.*)\)"
+    ) as told:
         chroot.built_cpython(tmp_path, "3.11", "http://m.example/debian")
     assert Path(str(told.value).split("all of it: ")[1].rstrip(").")).read_text() == "no space left\n"
 
@@ -165,7 +167,7 @@ def test_a_built_cpython_that_cannot_be_used_is_told(tmp_path: Path, monkeypatch
 def test_tools_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "requirements.txt").write_text("zstandard==0.1\n")
     bare = program(tmp_path, "bare", "echo No module named venv", "exit 1")
-    pip = "printf '#!/bin/sh\\necho ERROR: no index >&2; exit 1' > \"$3/bin/python\"; chmod +x \"$3/bin/python\""
+    pip = 'printf \'#!/bin/sh\\necho ERROR: no index >&2; exit 1\' > "$3/bin/python"; chmod +x "$3/bin/python"'
     unreached = program(tmp_path, "unreached", 'mkdir -p "$3/bin"', pip)
     for python, said in ((bare, "LW-KIT-001: .*No module named venv"), (unreached, "LW-KIT-002: .*: no index Look at")):
         monkeypatch.setattr("sys.executable", str(python))
@@ -192,7 +194,7 @@ def test_a_kit_that_cannot_be_made_is_told(
 def test_a_cpython_without_its_libraries_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, "ldd", "echo '\tlibgone.so.1 => not found'")
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(Problem, match="LW-KIT-006: the chosen CPython needs libgone.so.1, which"):
+    with pytest.raises(Problem, match=r"LW-KIT-006: the chosen CPython needs libgone.so.1, which"):
         wanted_libraries([tmp_path / "python"], tmp_path)
     moved = program(tmp_path, "python", "echo \"ModuleNotFoundError: No module named '_ssl'\" >&2; exit 1")
     with pytest.raises(Problem, match=r"LW-KIT-007: .* once it is moved: ModuleNotFoundError: No module named '_ssl'"):

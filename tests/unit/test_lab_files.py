@@ -127,7 +127,9 @@ def test_another_python_than_the_control_nodes_is_told(
     here: Settings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    with pytest.raises(LabError, match=r"LW-LAB-051: .* has no uvicorn; run lab.py with the control node's Python, .venv/bin/python"):
+    with pytest.raises(
+        LabError, match=r"LW-LAB-051: .* has no uvicorn; run lab.py with the control node's Python, .venv/bin/python"
+    ):
         files.serve(here, LAB, "127.0.0.1", 8480, folder)
 
 

@@ -160,7 +160,9 @@ def test_a_lab_of_another_checkout_goes_only_when_asked_for(tmp_path: Path, monk
     assert not hosts.down(here, podman, "trial", any_checkout=True)
 
 
-@pytest.mark.parametrize(("said", "code"), [("address x is already allocated to y", "LW-LAB-039"), ("no space left", "LW-LAB-031")])
+@pytest.mark.parametrize(
+    ("said", "code"), [("address x is already allocated to y", "LW-LAB-039"), ("no space left", "LW-LAB-031")]
+)
 def test_an_address_that_podman_keeps_is_told(said: str, code: str, tmp_path: Path) -> None:
     class Refusing(Podman):
         def __call__(self, *arguments: str | Path, stdin: str | None = None, check: bool = True) -> str:
@@ -388,7 +390,9 @@ def test_a_folder_with_a_mount_in_it_stays(tmp_path: Path, monkeypatch: pytest.M
     found: Callable[[Path, str], list[str]] = settings.mounts_below
     line = f"36 35 98:0 / {here.folder}/dev rw - devtmpfs dev rw"
     monkeypatch.setattr(settings, "mounts_below", lambda folder, _own: found(folder, line))
-    with pytest.raises(LabError, match=rf"LW-LAB-012: {here.folder} is to be removed, and {here.folder}/dev is mounted"):
+    with pytest.raises(
+        LabError, match=rf"LW-LAB-012: {here.folder} is to be removed, and {here.folder}/dev is mounted"
+    ):
         settings.remove_folder(here)
     assert (here.folder / "dev").is_dir()
 

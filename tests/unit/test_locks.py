@@ -339,7 +339,9 @@ def test_a_package_more_moves_no_other_when_that_is_wished(
 def test_builds_may_not_differ_in_a_layer_that_they_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     builds = {"cpu": "1", "cu118": "1"}
     source = source_in(tmp_path, Layer("torch", ("torch",)), Layer("rest"), builds=builds)
-    rows = {("1", tag, "linux-64", "3.11"): {"file": "torch-1.whl", "version": "1", "sha256": "0" * 64} for tag in builds}
+    rows = {
+        ("1", tag, "linux-64", "3.11"): {"file": "torch-1.whl", "version": "1", "sha256": "0" * 64} for tag in builds
+    }
     resolved = {tag: [package("torch"), package("a", str(at))] for at, tag in enumerate(builds)}
     monkeypatch.setattr(resolving, "compiled", lambda one, _scratch, _limits: resolved[one.tag])
     made = resolving.Locking(ENV, PYTHON)
@@ -355,10 +357,10 @@ def test_what_uv_cannot_do_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("sys.executable", str(python))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     one = closure(source_in(tmp_path))
-    with pytest.raises(LockError, match="^LW-LOCK-004: uv is not installed"):
+    with pytest.raises(LockError, match=r"^LW-LOCK-004: uv is not installed"):
         resolving.compiled(one, tmp_path)
     program(tmp_path / "bin", "uv", "echo 'a==1 is not there' >&2; exit 1")
-    with pytest.raises(LockError, match="^LW-LOCK-005: uv could not resolve s linux-64:\na==1 is not there"):
+    with pytest.raises(LockError, match=r"^LW-LOCK-005: uv could not resolve s linux-64:\na==1 is not there"):
         resolving.compiled(one, tmp_path)
 
 
@@ -638,5 +640,7 @@ def test_a_wrong_list_of_collections_is_a_sentence(text: str) -> None:
 def test_collections_that_cannot_be_had_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pip = program(tmp_path, "python", "echo no index >&2; exit 1")
     monkeypatch.setattr("sys.executable", str(pip))
-    with pytest.raises(collections.CollectionsError, match="^LW-LOCK-022: .* names, with the hash .*:\nno index\nCheck"):
+    with pytest.raises(
+        collections.CollectionsError, match=r"^LW-LOCK-022: .* names, with the hash .*:\nno index\nCheck"
+    ):
         collections.fetch(tmp_path / "collections.txt", tmp_path)

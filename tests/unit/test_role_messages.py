@@ -76,7 +76,7 @@ CONDA = {"role": "anaconda", "anaconda_store": "{{ folder }}/store", "anaconda_p
 WINDOWS = {"anaconda_system": "windows", "anaconda_prefix": "C:\\labwright\\conda", "anaconda_store": "C:\\store"}
 DOCKER = {"role": "docker", "docker_record": "{{ folder }}/record"}
 DESKTOP = {**DOCKER, "docker_system": "windows"}
-# What Ansible asks Windows for its memory with is not to be had here, and fails. The role only looks; what it saw is given.
+# What Ansible asks Windows for its memory with fails here. The role only looks; what it saw is given.
 HARDWARE = {"role": "hardware", "hardware_system": "windows", "hardware_paths": [], "goes_on": True}
 OURS = {"win_stat": {"stat": {"exists": True}}}
 NOTHING = {"win_stat": {"stat": {"exists": False}}}
@@ -84,7 +84,7 @@ NOTHING = {"win_stat": {"stat": {"exists": False}}}
 
 def seen(**more: Any) -> dict[str, Any]:
     """What the modules tell of a Windows host without a card."""
-    none = {name: [] for name in ("ports", "stamps", "cards", "details", "paths")}
+    none: dict[str, list[Any]] = {name: [] for name in ("ports", "stamps", "cards", "details", "paths")}
     return {"setup": setup(**more), "disks": DISKS, "now": NOW, **none}
 
 
@@ -107,7 +107,11 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         "LW-ANACONDA-003: {folder} is there already and Labwright did not make it",
     ),
     "half": (
-        {**CONDA, **WINDOWS, "answers": {**NOTHING, "win_reg_stat": {"value": 1}, "win_command": {"rc": 0, "msg": "x"}}},
+        {
+            **CONDA,
+            **WINDOWS,
+            "answers": {**NOTHING, "win_reg_stat": {"value": 1}, "win_command": {"rc": 0, "msg": "x"}},
+        },
         "LW-ANACONDA-004: Miniforge3-25.11.0-1-Windows-x86_64.exe ended with 0 and left no python.exe",
     ),
     "fedora": (

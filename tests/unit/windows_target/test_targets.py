@@ -28,7 +28,10 @@ def test_a_python_that_lacks_what_the_server_needs_is_told(monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("fetch", "said"),
-    [("echo no such package >&2; exit 1", "pip could not download .*: no such package"), ('cp {} "$8"', "sha256 .* expected")],
+    [
+        ("echo no such package >&2; exit 1", "pip could not download .*: no such package"),
+        ('cp {} "$8"', "sha256 .* expected"),
+    ],
 )
 def test_an_nssm_that_is_not_the_one_is_refused(
     fetch: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -100,7 +100,7 @@ def test_a_machine_that_went_down_is_told(wine: Wine, monkeypatch: pytest.Monkey
 def test_a_machine_that_cannot_be_made_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     program(tmp_path, "x86_64-w64-mingw32-gcc", "echo 'cc1: no room' >&2", "exit 1")
-    with pytest.raises(LabError, match="LW-LAB-103: hand.c could not be compiled: cc1: no room"):
+    with pytest.raises(LabError, match=r"LW-LAB-103: hand.c could not be compiled: cc1: no room"):
         module.compile_hand(tmp_path / "hand.exe")
     monkeypatch.setattr(Wine, "quietly", lambda *_words: None)
     with pytest.raises(LabError, match=r"LW-LAB-104: Wine made no system in .*/new"):
