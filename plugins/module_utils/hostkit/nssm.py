@@ -33,6 +33,7 @@ RESTART_MS = 2000
 THROTTLE_MS = 3000  # a program that ends sooner than this was not up
 EVERY_S = 0.3
 PATIENCE_S = 60.0
+WORD_S = 120.0  # for nssm.exe, which waits itself for a service to stop
 TAIL = 64 << 10
 MOST_FILES = 200  # NSSM puts the log aside at each start
 # What NSSM does not write down when it is wanted.
@@ -295,7 +296,7 @@ def words_of(raw: bytes) -> str:
 
 def told(argv: list[str], name: str, what: str) -> None:
     """Run nssm.exe or sc.exe, which has no reason to refuse."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120)
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=WORD_S)
     if done.returncode:
         said = words_of(done.stdout) + words_of(done.stderr) or str(done.returncode)
         raise Problem("LW-SERVICE-006", f"{name}: `{Path(argv[0]).name} {what}` was refused: {said}. Mend that.")
@@ -311,7 +312,11 @@ def ask(name: str, verb: str) -> str:
     argv = [program(name), verb, name]
     if not argv[0]:
         return ""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=120)
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=WORD_S)
+    except subprocess.TimeoutExpired as error:
+        words = f"{name}: `nssm.exe {verb}` did not end within {WORD_S:g} s; expected it to say how the service is"
+        raise Problem("LW-SERVICE-006", f"{words}. End the service's processes there, and run again.") from error
     return words_of(done.stdout)
 
 
@@ -372,7 +377,8 @@ def stop(name: str) -> None:
             raise Problem(
                 "LW-SERVICE-008", f"{words}. Nothing of it was changed. End its process there, and run again."
             )
-        ask(name, "stop")
+        with contextlib.suppress(Problem):  # nssm.exe waits with the service; what comes of it is seen above
+            ask(name, "stop")
         time.sleep(EVERY_S)
 
 

@@ -189,12 +189,22 @@ def test_it_runs_and_does_not_answer(host: Windows, monkeypatch: pytest.MonkeyPa
         service.run(request(host), False)
 
 
-def test_it_will_not_stop(host: Windows) -> None:
+@pytest.mark.parametrize(
+    ("hangs", "state"), [((), "STOP_PENDING"), (("stop",), "RUNNING")], ids=["nssm says so", "nssm waits for ever"]
+)
+def test_it_will_not_stop(host: Windows, hangs: tuple[str, ...], state: str) -> None:
     up(host)
-    host.stops = False
-    with pytest.raises(Problem, match=r"LW-SERVICE-008: labwright-toy does not stop \(SERVICE_STOP_PENDING\)"):
+    host.stops, host.hangs = False, hangs
+    with pytest.raises(Problem, match=rf"LW-SERVICE-008: labwright-toy does not stop \(SERVICE_{state}\)"):
         service.run(request(host, {"argv": ["C:\\other.exe"]}), False)
     assert host.keys[f"{KEY}\\Parameters"]["Application"] == "C:\\toy.exe", "nothing of it was changed"
+
+
+def test_nssm_does_not_say_how_a_service_is(host: Windows) -> None:
+    up(host)
+    host.hangs = ("status",)
+    with pytest.raises(Problem, match=r"LW-SERVICE-006: labwright-toy: `nssm.exe status` did not end within 120 s"):
+        service.run(request(host), False)
 
 
 def test_nssm_refuses(host: Windows) -> None:

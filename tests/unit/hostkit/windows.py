@@ -28,6 +28,7 @@ class Windows:
         self.stops = True
         self.goes = True
         self.refuses: tuple[str, ...] = ()
+        self.hangs: tuple[str, ...] = ()
 
     # --- the registry ----------------------------------------------------------------------------------------------
 
@@ -55,6 +56,8 @@ class Windows:
         argv = argv.split(" ") if isinstance(argv, str) else argv
         program = argv[0].rpartition("\\")[2].rpartition("/")[2]
         self.told.append([program, *argv[1:]])
+        if any(word in " ".join(argv) for word in self.hangs):
+            raise subprocess.TimeoutExpired(argv, 1)
         if any(word in " ".join(argv) for word in self.refuses):
             return subprocess.CompletedProcess(argv, 5, b"", "no, never".encode("utf-16-le"))
         if program == "sc.exe":
