@@ -20,7 +20,8 @@ from hostkit import journal, nssm, place, seen, workers
 from hostkit.result import Problem, Result
 
 PREFIX = "labwright-"
-CODE = re.compile(r"labwright-agent-[0-9]+")  # an agent's code, for as long as it runs: no service
+# Of agents: their programs, the keeper of the sandbox and its boxes, each for as long as it runs; no services.
+PASSING = re.compile(r"labwright-(agent-[0-9]+|box-.+|sandbox@.*)")
 PROPERTIES = (
     *("Id", "LoadState", "ActiveState", "SubState", "Result", "NRestarts", "MainPID", "MemoryCurrent", "CPUUsageNSec"),
     *("ActiveEnterTimestampMonotonic", "StateChangeTimestampMonotonic", "ControlGroup"),
@@ -77,7 +78,7 @@ def there() -> list[str]:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         found += [line.split()[0] for line in done.stdout.splitlines() if line.split()]
     names = {name[: -len(".service")] for name in found if name.endswith(".service")}
-    return sorted(name for name in names if not CODE.fullmatch(name))
+    return sorted(name for name in names if not PASSING.fullmatch(name))
 
 
 def show(names: list[str]) -> dict[str, dict[str, str]]:

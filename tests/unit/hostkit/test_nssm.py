@@ -190,7 +190,9 @@ def test_it_runs_and_does_not_answer(host: Windows, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    ("hangs", "state"), [((), "STOP_PENDING"), (("stop",), "RUNNING")], ids=["nssm says so", "nssm waits for ever"]
+    ("hangs", "state"),
+    [((), "STOP_PENDING"), (("stop labwright-toy",), "RUNNING")],
+    ids=["nssm says so", "nssm waits for ever"],
 )
 def test_it_will_not_stop(host: Windows, hangs: tuple[str, ...], state: str) -> None:
     up(host)

@@ -77,7 +77,9 @@ def test_a_service_that_runs(host: Programs) -> None:
 def test_what_nobody_planned_is_there_and_what_is_planned_and_not_there_too(host: Programs) -> None:
     gone = shown("labwright-gateway", LoadState="not-found", ActiveState="inactive", SubState="dead")
     host.says("systemctl", f"{shown(API)}\n{shown(WORKER)}\n{gone}", when="show")
-    host.says("systemctl", "labwright-agent-4711.service x\n", when="list-unit-files")
+    passing = ("agent-4711", "sandbox@", "sandbox@0-12-998", "box-0-12-998")
+    lines = "".join(f"labwright-{one}.service x\n" for one in passing)
+    host.says("systemctl", lines, when="list-unit-files")
     found = look(API, "labwright-gateway")
     assert {name: row["planned"] for name, row in found.items()} == {
         API: True,
