@@ -18,7 +18,7 @@ from hostkit.mask import mask
 from hostkit.result import Problem, Result
 
 UNITS = ("labwright-*.service", "gave-up-labwright-*.service")
-CODE = re.compile(r"^labwright-agent-[0-9]+$")  # each run of an agent's code is a unit
+CODE = re.compile(r"^labwright-(agent-[0-9]+|sandbox@.+)$")  # each run of an agent, and of its code, is a unit
 EACH = 48 << 10  # characters of one entry
 
 

@@ -186,7 +186,7 @@ def test_logs_by_service_oldest_first_with_kinds(programs: Programs) -> None:
         at(3, "of code", _SYSTEMD_UNIT="labwright-agent-12.service"),
         at(2, "LW-PROBE-001: taken\nby squatter"),
         at(1, "KeyError: 'y'"),
-        at(0, "of code", _SYSTEMD_UNIT="labwright-agent-7.service"),
+        at(0, "of code", _SYSTEMD_UNIT="labwright-sandbox@3-7-998.service"),
     ]
     programs.says("journalctl", journal(*rows))
     found = collect()
