@@ -16,7 +16,7 @@ from typing import Callable, Optional
 
 from hostkit.result import Problem
 
-TRIES = 100  # a scanner holds a new file for a moment; nssm.exe runs on for seconds after its service, with its hooks
+TRIES = 25  # a scanner holds a new file for a moment, a service that was just removed its program
 PAUSE_S = 0.2
 GONE = ".gone-"
 VERBATIM = "\\\\?\\"  # what Windows puts before where a junction leads
