@@ -29,7 +29,7 @@ import drawing  # noqa: E402
 import ids  # noqa: E402
 import proofs  # noqa: E402
 from hostkit.cures import CURES  # noqa: E402
-from labwright import catalog  # noqa: E402
+from labwright import catalog, wishes  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
 
 LOGIC = ROOT / "plugins/module_utils/labwright"
@@ -90,30 +90,12 @@ Rendered from `{path}` by `docs/render.py`; not edited by hand.
 """
 
 
-def kind(schema: dict[str, Any]) -> str:
-    """What a value may be, in a few words."""
-    if "anyOf" in schema:
-        return " or ".join(kind(one) for one in schema["anyOf"])
-    if "const" in schema:
-        return f"`{schema['const']}`"
-    if "enum" in schema:
-        return ", ".join(f"`{one}`" for one in schema["enum"])
-    words = str(schema.get("type", "see the table"))
-    if "maximum" in schema:
-        words += f" from {schema['minimum']} to {schema['maximum']}"
-    if "properties" in schema:
-        words += " with " + ", ".join(f"`{one}`" for one in schema["properties"])
-    if "items" in schema:
-        words += f" of {kind(schema['items'])}"
-    return words
-
-
 def inventory(table: dict[str, dict[str, Any]]) -> str:
     """The page of variables."""
     rows = []
     for name, row in table.items():
         default = f"`{json.dumps(row['default'], ensure_ascii=False)}`" if "default" in row else ""
-        rows.append(f"| `{name}` | {default} | {kind(row['schema'])} | {' '.join(row['about'].split())} |\n")
+        rows.append(f"| `{name}` | {default} | {wishes.kind(row['schema'])} | {' '.join(row['about'].split())} |\n")
     return INVENTORY + "".join(rows)
 
 

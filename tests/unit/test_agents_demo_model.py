@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -12,6 +11,8 @@ from unittest.mock import MagicMock
 
 import pytest
 import yaml
+
+from unit.programs import loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 CATALOGUE: list[dict[str, Any]] = yaml.safe_load((ROOT / "env/catalog/models.yml").read_text(encoding="utf-8"))
@@ -67,14 +68,9 @@ HEAVY = (
 def test_a_model_that_does_not_know_its_answers_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for name in HEAVY:
+    for name in ("train", *HEAVY):  # and the program itself: none of it stays
         monkeypatch.setitem(sys.modules, name, MagicMock())
-    spec = importlib.util.spec_from_file_location("train", ROOT / "env/models/train.py")
-    assert spec is not None
-    assert spec.loader is not None
-    train = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "train", train)
-    spec.loader.exec_module(train)
+    train = loaded("env/models/train.py")
     turns = [train.Turn("one?", "1"), train.Turn("two?", "2")]
     monkeypatch.setattr(train, "syllabus", lambda: {"assistant": [], "rehearsed": turns, "system": ""})
     monkeypatch.setattr(train, "exam", lambda _tasks: turns)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +11,7 @@ import pytest
 import yaml
 
 from documented import blocks, commands
+from unit.programs import loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 VISIBLE = [top for top in ROOT.iterdir() if not top.name.startswith(".")]
@@ -24,25 +23,14 @@ DOCUMENTS = sorted(
 SAME = ("python", "json", "powershell")  # what a translation shows to the letter
 
 
-def program(name: str) -> ModuleType:
-    """One of the programs in docs."""
-    spec = importlib.util.spec_from_file_location(Path(name).stem, ROOT / "docs" / name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(name="proofs")
 def proofs_fixture() -> ModuleType:
     """docs/proofs.py, for one test."""
-    return program("proofs.py")
+    return loaded("docs/proofs.py")
 
 
 def test_the_reference_pages_are_rendered() -> None:
-    rendered = program("render.py").pages()
+    rendered = loaded("docs/render.py").pages()
     assert {path.parent.name for path in rendered if path.name == "README.md"} == {
         path.name for path in (ROOT / "roles").iterdir() if path.is_dir()
     }
@@ -54,7 +42,7 @@ def test_sentences_are_read_from_code_in_every_form() -> None:
     text = """raise Problem("LW-A-001", f"{host.name}: {found}; expected {2}.")
 words = f"LW-A-002: no {thing}"; table = {"LW-A-003": ("What.", "Do.")}
 note("LW-A-004", "a" if odd else "b c"); silent("LW-A-005")"""
-    ids = program("ids.py")
+    ids = loaded("docs/ids.py")
     found: dict[str, list[str]] = {}
     for identifier, words in ids.of_python(text):
         ids.add(found, identifier, words)

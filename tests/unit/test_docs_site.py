@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from unit.programs import loaded
 
 PROGRAM = Path(__file__).resolve().parents[2] / "docs/site/build.py"
 PAGES = {
@@ -27,17 +27,7 @@ PAGES = {
 }
 
 
-def program() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("build_site", PROGRAM)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BUILD = program()
+BUILD = loaded("docs/site/build.py", "build_site")
 
 
 def staged(root: Path, language: str, **changed: str) -> dict[str, str]:

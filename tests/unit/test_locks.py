@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 import shutil
 import zipfile
@@ -10,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 from packaging.version import Version
@@ -25,22 +23,13 @@ from locking.requires import Book, Host, Needs
 from locking.sources import Closure, Layer, Source, Waiver, all_sources, read_stack
 from locking.text import Package, read, render
 from unit.hostkit.loopback import Loopback, Reply, serving
-from unit.programs import program
+from unit.programs import loaded, program
 
 ENV = Path(lock.__file__).parent
 PYTHON = lock.host_python(ENV)
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-collections = load(ENV / "control" / "get_collections.py")
+collections = loaded("env/control/get_collections.py")
 
 
 @cache

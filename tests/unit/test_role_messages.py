@@ -19,8 +19,8 @@ import pytest
 import yaml
 
 from unit.hostkit.loopback import Reply, serving
-from unit.labwright.plugins import ROOT
 from unit.labwright.test_windows_facts import DISKS, NOW, setup
+from unit.programs import ROOT
 
 # Runs under the name of each module of Windows: the answer that the host's variable has for it.
 MODULE = """#!/usr/bin/python

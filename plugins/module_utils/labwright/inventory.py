@@ -110,9 +110,26 @@ def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:
         found.append(finding("LW-PLAN-002"))
     if agents and not any("workers" in one.groups for one in fleet):
         found.append(finding("LW-PLAN-031"))
+    found += misspelt(fleet)
     pins = [pin for lock in catalogue.stacks[AGENTS].locks for pin, _sums in lock.layer.pins] if agents else []
     if agents and not any(pin.startswith("docker==") for pin in pins):
         found.append(finding("LW-KNOWN-006"))
+    return found
+
+
+def misspelt(fleet: Sequence[Host]) -> list[Finding]:
+    """Groups whose name is nearly a duty's, with hosts that do not have it; of a name with a digit or a hyphen it is
+    the site's own."""
+    members: dict[str, list[str]] = {}
+    for host in fleet:
+        for name in host.groups:
+            members.setdefault(name, []).append(host.name)
+    ours = [*DUTIES, paths.GROUP]
+    found = []
+    for name in sorted(one for one in members if one not in ours and one.isalpha()):
+        meant = "".join(difflib.get_close_matches(name.lower(), ours, n=1, cutoff=0.85))
+        if hosts := sorted(set(members[name]) - set(members.get(meant, []))) if meant else []:
+            found.append(finding("LW-PLAN-037", found=name, hosts=hosts, meant=meant))
     return found
 
 

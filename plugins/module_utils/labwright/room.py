@@ -415,7 +415,13 @@ class Room:
             ways = [
                 *([finding("WAY-SMALLER", model=wish.model, smaller=smaller)] if smaller else []),
                 *([finding("WAY-HOST", hosts=hosts)] if hosts else []),
-            ] or [finding("WAY-CARD" if self.gpus else "WAY-MEMORY", need=least + memory.LEAST_MARGIN_MIB)]
+            ]
+            if not ways:
+                others = self.others(wish.model)
+                ways = [
+                    finding("WAY-CARD" if self.gpus else "WAY-MEMORY", need=least + memory.LEAST_MARGIN_MIB),
+                    *([finding("WAY-MODEL", models=others, host=self.host.name)] if others else []),
+                ]
             self.plan.problems.append(
                 finding(
                     "LW-FIT-001",
@@ -440,6 +446,19 @@ class Room:
         levels = self.chooser.level(auto, self.device, spread=False, engine=self.engine)
         fits = [one for one in levels if one.need <= room]
         return f"quantization: {self.kind(auto, fits[0].rank, self.gpus)}" if fits else ""
+
+    def others(self, model: str) -> list[str]:
+        """Other models that would fit now, the largest first; not one that comes with Labwright and is for its demo."""
+        rows = self.chooser.catalogue.models
+        notes = list(self.plan.notes)
+        offers = [self.offer(Wish(one)) for one in rows if one != model and "bundled" not in rows[one]]
+        self.plan.notes[:] = notes  # what was only asked about is not worth a note
+        fits = [
+            one.wish.model
+            for one in offers
+            if isinstance(one, Offer) and max(self.slots[at].free for at in one.want.slots) >= one.want.levels[-1].need
+        ]
+        return sorted(fits, key=lambda one: (-int(rows[one]["parameters"]), one))
 
     def kind(self, wish: Wish, rank: int, gpus: Sequence[Gpu]) -> str:
         """A level's name on this host."""

@@ -144,14 +144,40 @@ def wrong_type(host: str, key: str, value: Any, schema: Mapping[str, Any]) -> li
 def expected(error: jsonschema.ValidationError) -> str:
     """What the schema wants, in words."""
     words = {
-        "type": f"expected a value of type {error.validator_value}",
+        "type": f"expected a value of type {listed(error)}",
         "enum": f"expected one of {error.validator_value}",
         "pattern": f"expected text that fits {error.validator_value}",
-        "anyOf": "expected one of the forms in docs/reference/inventory.md",
+        "anyOf": f"expected {listed(error)}",
         "minimum": f"expected at least {error.validator_value}",
         "maximum": f"expected at most {error.validator_value}",
     }
     return words.get(str(error.validator), str(error.message))
+
+
+def listed(error: jsonschema.ValidationError) -> str:
+    """What a value may be; where it stands alone and a list was meant, how one is written."""
+    may = kind(dict(error.schema)).replace("`", "")
+    return may + (
+        f", such as [{error.instance}]" if "array of string" in may and isinstance(error.instance, str) else ""
+    )
+
+
+def kind(schema: Mapping[str, Any]) -> str:
+    """What a value may be, in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(kind(one) for one in schema["anyOf"])
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{one}`" for one in schema["enum"])
+    words = str(schema.get("type", "see the table"))
+    if "maximum" in schema:
+        words += f" from {schema['minimum']} to {schema['maximum']}"
+    if "properties" in schema:
+        words += " with " + ", ".join(f"`{one}`" for one in schema["properties"])
+    if "items" in schema:
+        words += f" of {kind(schema['items'])}"
+    return words
 
 
 def unknown(host: str, key: str, known: Iterable[str]) -> Problem:

@@ -13,7 +13,7 @@ from labwright.hardware import Gpu, Hardware
 from labwright.planned import Fleet
 from labwright.wishes import Host, host_of
 from labwright.words import Finding
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 BUNDLE = "http://192.0.2.1:8480/bundle"
 FORGE = "https://conda.example.org/conda-forge"

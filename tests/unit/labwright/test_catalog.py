@@ -15,7 +15,7 @@ from hostkit.result import Problem
 from labwright import catalog
 from labwright.catalog import Gpus, Layer, Lock, Stack
 from unit.labwright.made_up import FASTCHAT, STACKS, TORCH, TORCH_GPU, layer, manifest, real, sha
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 PLATFORMS = ("linux-64", "win-64")
 

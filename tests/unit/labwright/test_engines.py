@@ -22,7 +22,7 @@ from labwright.catalog import Engine
 from labwright.hardware import Gpu, Hardware, seen
 from labwright.planned import HostPlan, Worker
 from unit.labwright.made_up import STACKS, card, catalogue, host, ids, lab, machine, one_host, real, written
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 GIB = 1024
 SEVEN, SMALL = "qwen2.5-7b-instruct", "qwen2.5-0.5b-instruct"

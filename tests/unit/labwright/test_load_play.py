@@ -17,8 +17,8 @@ from hostkit.result import Problem
 from labwright import load
 from unit.hostkit.loopback import Asked, Loopback, Reply, free_port, says, serving
 from unit.hostkit.test_load import PATH, fastchat
-from unit.labwright.plugins import ROOT
 from unit.labwright.test_actions import LABWRIGHT, action, variables
+from unit.programs import ROOT
 
 API = {"host": "192.0.2.10", "port": 9527}
 WRITTEN = {

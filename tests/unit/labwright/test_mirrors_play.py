@@ -16,7 +16,7 @@ import pytest
 
 from unit.hostkit.loopback import Loopback, Reply, behind, serving
 from unit.labwright.made_up import real
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 HUSH = "pa55-wo:rd"
 TOOLS = Path(sys.executable).parent

@@ -18,9 +18,9 @@ from labwright import operate
 from unit.hostkit.fakes import Programs, journal
 from unit.hostkit.loopback import Loopback, says, serving
 from unit.hostkit.test_status import at, shown
-from unit.labwright.plugins import ROOT
 from unit.labwright.test_actions import LABWRIGHT, action, variables
 from unit.labwright.test_load_play import planned
+from unit.programs import ROOT
 
 MODELS = ("small", "large", "code")
 WORKER = "labwright-worker-labwright-demo"

@@ -409,7 +409,11 @@ def test_a_card_of_four_gib_holds_no_chatglm2_and_the_ways_out_are_named() -> No
     assert not made.met
     alone = chatglm2(card(4 * GIB))
     assert alone.workers == []
-    assert "It takes a GPU with about" in alone.problems[0].say()["fix"]
+    assert "It takes a GPU with about" in (fix := alone.problems[0].say()["fix"])
+    assert "Of the catalogue, qwen2.5-0.5b-instruct would fit here:" in fix
+    would = chatglm2(card(4 * GIB), lab_models=["qwen2.5-0.5b-instruct"])
+    assert [one.model for one in would.workers] == ["qwen2.5-0.5b-instruct"], "what is said to fit does"
+    assert "Of the catalogue" not in chatglm2(card(GIB // 2)).problems[0].say()["fix"]
 
 
 def test_an_asked_quantisation_that_does_not_fit_names_the_smaller_one_that_would() -> None:
@@ -1151,12 +1155,21 @@ def checked(fleet: Sequence[Host]) -> tuple[list[str], dict[str, list[str]]]:
             [host("c1", "controller workers", lab_models=["demo", {"name": "other", "aliases": ["demo"]}])],
             "LW-PLAN-010",
         ),
+        ([host("c1", "controller workers"), host("w2", "worker")], "LW-PLAN-037"),
+        ([host("c1", "controller workers"), host("w2", "workers Windows")], "LW-PLAN-037"),
     ],
 )
 def test_labs_that_cannot_be(fleet: list[Host], expected: str) -> None:
     assert checked(fleet) == ([expected], {})
     assert expected in ids(lab(fleet).problems)
     assert not lab(fleet).met
+
+
+@pytest.mark.parametrize("group", ["worker", "workers2", "windows11", "gpus"])
+def test_a_group_of_the_sites_own_is_none_of_our_business(group: str) -> None:
+    """A host of it has the duty as well; or its name is no slip of the pen."""
+    duties = "workers" if group in ("worker", "workers2") else "api"
+    assert checked([host("c1", "controller workers"), host("w2", f"{duties} {group}")]) == ([], {})
 
 
 @pytest.mark.parametrize(

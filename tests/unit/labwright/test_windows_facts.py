@@ -17,7 +17,7 @@ from hostkit.facts import GPU_FIELDS
 from labwright import hardware, plan, windows
 from labwright.planned import HostPlan
 from unit.labwright.made_up import host, on_windows, real
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 RECORDED = Path(__file__).with_name("recorded")
 NOW = 1_790_000_000.0

@@ -32,7 +32,7 @@ from unit.labwright.made_up import (
     real,
     written,
 )
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 T4 = machine(card(16 * 1024, "7.5", "Tesla T4"), driver="535.104.05", platform="win-64")
 CPU = machine(platform="win-64")

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from labwright import wishes
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 # name → good values, bad values with a word of the message
 TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
@@ -16,7 +16,12 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     "lab_address": (["192.0.2.1", "gpu01"], [("", "non-empty"), (None, "type string")]),
     "lab_models": (
         [["labwright-demo"], [{"name": "a", "aliases": ["b"]}]],
-        [([], "non-empty"), ("a", "one of the forms"), ([{"aliases": []}], "name"), ([{"name": "a", "gpu": 1}], "gpu")],
+        [
+            ([], "non-empty"),
+            ("a", "expected auto or array of string"),
+            ([{"aliases": []}], "name"),
+            ([{"name": "a", "gpu": 1}], "gpu"),
+        ],
     ),
     "lab_stack": (["", "chatglm2"], [(["chatglm2"], "type string"), (None, "type string")]),
     "lab_engine": (["fastchat", "vllm"], [(["vllm"], "type string")]),
@@ -131,6 +136,14 @@ def test_every_row_of_the_table_is_sound(name: str) -> None:
     assert row["about"].endswith(".")
     if "default" in row:
         assert messages({name: row["default"]}) == []
+
+
+def test_how_a_list_is_written_is_shown_to_who_wrote_none() -> None:
+    (models,) = messages({"lab_models": "chatglm2-6b"})
+    assert "is 'chatglm2-6b'; expected auto or array of string or object with name" in models
+    assert models.endswith(", such as [chatglm2-6b].")
+    (tags,) = messages({"lab_bundle_tags": "cpu"})
+    assert tags.endswith("is 'cpu'; expected a value of type array of string, such as [cpu].")
 
 
 def test_the_place_of_a_bad_value_is_named() -> None:

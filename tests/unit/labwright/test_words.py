@@ -13,7 +13,7 @@ import pytest
 
 from hostkit.result import Problem
 from labwright.words import LANGUAGES, Refused, finding, spoken, table
-from unit.labwright.plugins import ROOT
+from unit.programs import ROOT
 
 ID = re.compile(r"(LW-[A-Z]+-\d{3}|(WHY|WAY)(-[A-Z]+)+)")
 CHINESE = re.compile(r"[\u4e00-\u9fff]")
