@@ -68,9 +68,34 @@ def text_of(node: ast.AST | None) -> str:
     return ""
 
 
+def spelt_out(tree: ast.Module) -> ast.Module:
+    """The code with words of their own put in where a sentence names a variable: what it was last set to before."""
+    for function in (one for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)):
+        inside = list(ast.walk(function))
+        set_to = sorted(
+            ((one.lineno, target.id, one.value) for one in inside if isinstance(one, ast.Assign)
+             for target in one.targets if isinstance(target, ast.Name)),
+            key=lambda one: one[0],
+        )  # fmt: skip
+        for string in (one for one in inside if isinstance(one, ast.JoinedStr)):
+            for at, part in enumerate(string.values):
+                if isinstance(part, ast.FormattedValue) and isinstance(part.value, ast.Name):
+                    before = [value for line, name, value in set_to if name == part.value.id and line < part.lineno]
+                    if before and is_phrase(before[-1]):
+                        string.values[at] = before[-1]
+    return tree
+
+
+def is_phrase(node: ast.AST) -> bool:
+    """Whether it is more than a word, whichever way it is chosen."""
+    if isinstance(node, ast.IfExp):
+        return is_phrase(node.body) and is_phrase(node.orelse)
+    return len(re.sub(r"\{[^}]*\}", "", text_of(node)).split()) > 1
+
+
 def of_python(text: str) -> Iterator[tuple[str, str]]:
     """Ids with their sentences: one that stands first in a string, in a call before its words, or as a key."""
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(spelt_out(ast.parse(text))):
         if (isinstance(node, ast.JoinedStr | ast.Constant | ast.BinOp)) and (found := SAID.match(text_of(node))):
             yield found[1], found[2]
         elif isinstance(node, ast.Call | ast.Tuple):

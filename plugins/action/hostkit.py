@@ -99,7 +99,7 @@ class ActionModule(ActionBase):
             words = (
                 "hostkit_python is not set, and this host answers as Windows; expected the path of Conda's python.exe"
             )
-            fix = "Put the host into the group windows (inventories/lab/group_vars/windows.yml sets it)."
+            fix = "Put the host into the group windows (inventories/lab/group_vars/windows/wiring.yml sets it)."
             return {"failed": True, "msg": f"LW-HOSTKIT-008: {words}. {fix}"}
         task, check = self._task, self._task.check_mode
         task.check_mode = False  # win_command would do nothing; the request says whether anything is to be changed

@@ -57,6 +57,18 @@ note("LW-A-004", "a" if odd else "b c"); silent("LW-A-005")"""
     assert ids.whole(["no {thing}", "no", "LW-A-001 LW-A-002"]) == ["no {thing}"]
 
 
+def test_a_sentence_is_told_with_the_words_that_a_variable_holds() -> None:
+    text = """def refuse(path, why):
+    words = f"{path} is open; expected it closed"
+    hint = "Close it." if why else "Close it, and run again."
+    name = "no name" if why else path
+    raise Problem("LW-A-001", f"{words}; {name} ({why}). {hint}")
+    words = "nobody gets here"
+"""
+    found = list(loaded("docs/ids.py").of_python(text))
+    assert found == [("LW-A-001", "{path} is open; expected it closed; {name} ({why}). Close it.")]
+
+
 @pytest.mark.parametrize("page", sorted((ROOT / "docs/zh").glob("*.md")), ids=lambda page: page.name)
 def test_a_translation_shows_the_same_commands_and_programs(page: Path) -> None:
     own = ROOT / "docs" / page.name

@@ -18,7 +18,7 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
         [["labwright-demo"], [{"name": "a", "aliases": ["b"]}]],
         [
             ([], "non-empty"),
-            ("a", "expected auto or array of string"),
+            ("a", "auto or array"),
             ([{"aliases": []}], "name"),
             ([{"name": "a", "gpu": 1}], "gpu"),
         ],
