@@ -1,8 +1,8 @@
 """Render what has its one source elsewhere: `python docs/render.py`.
 
-Of docs/reference, inventory.md comes from the table of `lab_*` variables, problems.md from the sentences of plan,
-verdict, agents and other code, locks.md from the stacks, their locks, the wheels whose sum is known, and the trials.
-windows-traps.md and parity.md come from the tests (proofs.py), with how they ended:
+Of docs/reference, inventory.md comes from the table of `lab_*` variables, models.md from the catalogue, problems.md
+from the sentences of plan, verdict, agents and other code, locks.md from the stacks, their locks, the wheels whose sum
+is known, and the trials. windows-traps.md and parity.md come from the tests (proofs.py), with how they ended:
 `python docs/render.py parity --results build/junit/*.xml`. Each role's README.md comes from its argument_specs. Of
 docs/pictures, plan.svg is the plan of the hosts on paper in docs/plan.md, made anew each time, and verdict.svg the
 demo's verdict as it was recorded beside it.
@@ -29,8 +29,9 @@ import drawing  # noqa: E402
 import ids  # noqa: E402
 import proofs  # noqa: E402
 from hostkit.cures import CURES  # noqa: E402
-from labwright import catalog, wishes  # noqa: E402
+from labwright import catalog, memory, wishes  # noqa: E402
 from labwright.catalog import Catalogue, Stack  # noqa: E402
+from labwright.inventory import TOKENS  # noqa: E402
 
 LOGIC = ROOT / "plugins/module_utils/labwright"
 REFERENCE = ROOT / "docs/reference"
@@ -45,6 +46,20 @@ that is not in this table is refused, with the name that was probably meant. Set
 
 | variable | default | may be | what it is |
 |---|---|---|---|
+"""
+MODELS = """# Models that a lab can serve / 可以提供的模型
+
+Rendered from `env/catalog/models.yml` by `docs/render.py`; not edited by hand. A name goes into `lab_models`; the plan
+picks the best kind that fits. Memory is reckoned, not measured: the weights, one conversation of {tokens} tokens and
+what the computing takes, in MiB of a GPU. The plan leaves a margin of 5 % too (at least {margin} MiB). Another model is
+one entry more in that file: [add a model](../extend.md#a-model).
+
+把名字写进 `lab_models`，规划会选出放得下的最好形式。显存（MiB）是计算值，不是实测值：权重、一段 {tokens} 个 token
+的对话和计算所需；规划还会留出 5 %（至少 {margin} MiB）的余量。添加模型就是在 `env/catalog/models.yml`
+里加一项（[英文说明](../extend.md#a-model)）。
+
+| model | what it is | GPU memory MiB | context | licence |
+|---|---|---|---|---|
 """
 PROBLEMS = """# Every sentence with an id, and what to do / 所有带编号的信息和处理办法
 
@@ -97,6 +112,17 @@ def inventory(table: dict[str, dict[str, Any]]) -> str:
         default = f"`{json.dumps(row['default'], ensure_ascii=False)}`" if "default" in row else ""
         rows.append(f"| `{name}` | {default} | {wishes.kind(row['schema'])} | {' '.join(row['about'].split())} |\n")
     return INVENTORY + "".join(rows)
+
+
+def models(rows: dict[str, dict[str, Any]]) -> str:
+    """The page of models, the largest first."""
+    page = MODELS.format(tokens=TOKENS, margin=memory.LEAST_MARGIN_MIB)
+    for name, row in sorted(rows.items(), key=lambda one: (-int(one[1]["parameters"]), one[0])):
+        need = ", ".join(f"{kind} {memory.needed_mib(row, kind, TOKENS, 'cuda')}" for kind in row["quantizations"])
+        page += (
+            f"| `{name}` | {' '.join(row['about'].split())} | {need} | {row['context_length']} | {row['licence']} |\n"
+        )
+    return page
 
 
 def problems(words: dict[str, dict[str, dict[str, str]]], code: dict[str, list[str]]) -> str:
@@ -238,6 +264,7 @@ def pages() -> dict[Path, str]:
     chinese = yaml.safe_load((PICTURES / "zh.yml").read_text(encoding="utf-8"))
     return {
         REFERENCE / "inventory.md": inventory(wishes),
+        REFERENCE / "models.md": models(catalogue.models),
         REFERENCE / "problems.md": problems(words | causes() | of_agents() | of_pins(), ids.every(ROOT)),
         REFERENCE / "locks.md": locks(catalogue, trials),
         REFERENCE / "windows-traps.md": proofs.traps_page(),

@@ -96,6 +96,20 @@ def test_two_linux_hosts_and_one_with_windows_are_planned_as_written(tmp_path: P
     assert done.stdout.count("qwen2.5-7b-instruct  ") >= len(CARDS)
 
 
+@pytest.mark.parametrize("page", [ROOT / "docs/plan.md", ROOT / "docs/zh/plan.md"], ids=["en", "zh"])
+def test_machines_on_paper_are_planned_as_written(tmp_path: Path, page: Path) -> None:
+    *wiring, plan = as_written("test_machines_on_paper_are_planned_as_written")
+    hosts = next(yaml.safe_load(text) for language, text in blocks(page) if language == "yaml")
+    hosts["all"]["vars"]["lab_plan_dir"] = str(tmp_path / "plan")
+    folder = checkout(tmp_path)
+    shutil.copytree(ROOT / "inventories/lab/group_vars", folder / "inventories/lab/group_vars")
+    assert [run(folder, one).returncode for one in wiring] == [0, 0]
+    (folder / "inventories/paper/hosts.yml").write_text(yaml.safe_dump(hosts), encoding="utf-8")
+    done = run(folder, plan)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert all(words in done.stdout for words in ("old ", "new ", "RTX 5090", "chatglm2-6b"))
+
+
 def test_a_command_is_found_with_its_continuation_and_without_its_comment(tmp_path: Path, monkeypatch: Any) -> None:
     page = tmp_path / "page.md"
     page.write_text(
