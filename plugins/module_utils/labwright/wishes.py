@@ -156,7 +156,8 @@ def expected(error: jsonschema.ValidationError) -> str:
 
 def listed(error: jsonschema.ValidationError) -> str:
     """What a value may be; where it stands alone and a list was meant, how one is written."""
-    may = kind(dict(error.schema)).replace("`", "")
+    schema = error.schema
+    may = kind(schema if isinstance(schema, Mapping) else {}).replace("`", "")
     return may + (
         f", such as [{error.instance}]" if "array of string" in may and isinstance(error.instance, str) else ""
     )
