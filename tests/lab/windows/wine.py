@@ -183,7 +183,7 @@ class Wine:
         Without ``-p`` every idle moment would be a reboot. What this starts stays and keeps its output open.
         """
         self.server("-p")
-        self.quietly("wine", "cmd", "/c", "exit")
+        self.quietly("wine", "cmd", "/c", "start", "/b", HAND, "stay")
 
     def halt(self) -> None:
         """Switch the machine off, as a power cut does."""
