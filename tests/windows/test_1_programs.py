@@ -216,9 +216,10 @@ def test_nssm_stops_it_with_ctrl_c(machine: Machine, nssm: str) -> None:
         f"install toy {PYTHON} C:\\svc.py",
         "set toy AppStdout C:\\svc.log",
         "set toy AppEnvironmentExtra PYTHONUTF8=1",
-        "start toy",
+        "set toy AppStopMethodConsole 20000",
     ):
         assert machine.run(f"{nssm} {words}").status == 0, words
+    machine.run(f"{nssm} start toy")  # a start that takes its time is a failure to it
     log = machine.file(r"C:\svc.log")
     wait_until(lambda: log.exists() and log.read_text().split() == ["up"])
     assert machine.run(f"{nssm} stop toy").status == 0

@@ -149,7 +149,6 @@ def test_going_down_leaves_no_process(other: Target, verb: str) -> None:
     assert sockets.belonging(Path(other.told["folder"]) / "prefix", ()) == {}
     assert Path(other.told["folder"]).exists() == (verb == "down")
     assert call(verb, "--name", other.name)[1] == {"changed": False}
-    if verb == "down":
-        words = ["--http", str(other.told["http"]), "--https", str(other.told["https"])]
-        assert call("up", "--name", other.name, *words)[1]["changed"]
-        assert call("reboot", "--name", other.name)[0] == 0
+    words = ["--http", str(other.told["http"]), "--https", str(other.told["https"])]
+    assert call("up", "--name", other.name, *words)[1]["changed"]
+    assert call("reboot", "--name", other.name)[0] == 0
