@@ -158,6 +158,32 @@ def test_what_runs_for_a_terminated_process_ends_with_it(machine: Machine) -> No
     wait_until(lambda: machine.journal()[-1].get("ended") == "with its Windows process")
 
 
+def test_a_program_that_is_killed_ends_and_lets_go_of_what_it_holds(machine: Machine) -> None:
+    """Its output ends only when it has: reading to the end would wait for ever."""
+    code = r"""
+import subprocess, sys
+options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+process = subprocess.Popen(["cmd"], **options)
+print(len(process.stdout.readline()) > 0)
+process.kill()
+print(len(process.stdout.read()) >= 0, process.wait())
+try:
+    subprocess.run([sys.executable, "-c", "import time; time.sleep(600)"], capture_output=True, timeout=2)
+except subprocess.TimeoutExpired as error:
+    print(error.timeout)
+"""
+    assert machine.python(code).out.split() == [b"True", b"True", b"1", b"2"]
+
+
+def test_a_program_ends_before_one_that_it_started_and_left(machine: Machine) -> None:
+    last = "import os, time\nwhile not os.path.exists('C:/go'): time.sleep(0.1)\nos.unlink('C:/go')"
+    code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {last!r}]); print('left')"
+    assert machine.python(code).out.strip() == b"left"
+    go = machine.file(r"C:\go")
+    go.touch()
+    wait_until(lambda: not go.exists())
+
+
 def test_nobody_without_the_token_is_served(machine: Machine) -> None:
     ini = machine.file(r"C:\windows\labwright-machine.ini")
     text = ini.read_text(encoding="ascii")
@@ -190,9 +216,10 @@ def test_nssm_stops_it_with_ctrl_c(machine: Machine, nssm: str) -> None:
         f"install toy {PYTHON} C:\\svc.py",
         "set toy AppStdout C:\\svc.log",
         "set toy AppEnvironmentExtra PYTHONUTF8=1",
-        "start toy",
+        "set toy AppStopMethodConsole 20000",
     ):
         assert machine.run(f"{nssm} {words}").status == 0, words
+    machine.run(f"{nssm} start toy")  # a start that takes its time is a failure to it
     log = machine.file(r"C:\svc.log")
     wait_until(lambda: log.exists() and log.read_text().split() == ["up"])
     assert machine.run(f"{nssm} stop toy").status == 0

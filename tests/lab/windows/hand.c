@@ -11,6 +11,8 @@
  *   hand.exe service create NAME PATH
  *   hand.exe service set NAME FIELD VALUE     FIELD: start (auto, delayed, manual, disabled), path, display, description
  *   hand.exe process list                     JSON: processes (pid, parent, name)
+ *   hand.exe stay                             keeps the desktop there. Where nobody has it, each program that wants it
+ *                                             starts an explorer.exe, which holds that program's output for a second more
  *
  * Whatever is not `run` or a JSON answer prints {"error": N}, a Windows error code, 0 for none.
  * A copy under another name (powershell.exe, netsh.exe …) refuses to run: Wine ships programs of these names that do
@@ -24,6 +26,7 @@
 
 #define REFUSED 97
 #define LONGEST 32768
+#define TRIES 5 /* in Wine a new process dies now and then before its program runs: error 1359, which Windows never gives */
 
 static void text(const WCHAR *s) {
     putchar('"');
@@ -58,8 +61,10 @@ static int run(void) {
     start.hStdInput = GetStdHandle(STD_INPUT_HANDLE);
     start.hStdOutput = GetStdHandle(STD_OUTPUT_HANDLE);
     start.hStdError = GetStdHandle(STD_ERROR_HANDLE);
-    if (!CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, folder, &start, &child)) {
-        status(report, "error", GetLastError());
+    for (int left = TRIES; !CreateProcessW(NULL, line, NULL, NULL, TRUE, 0, NULL, folder, &start, &child);) {
+        DWORD error = GetLastError();
+        if (error == ERROR_INTERNAL_ERROR && --left) continue;
+        status(report, "error", error);
         return 1;
     }
     WaitForSingleObject(child.hProcess, INFINITE);
@@ -271,5 +276,9 @@ int wmain(int count, WCHAR **words) {
     if (count > 2 && !wcscmp(words[1], L"registry")) return registry(count - 2, words + 2);
     if (count > 2 && !wcscmp(words[1], L"service")) return service(count - 2, words + 2);
     if (count > 1 && !wcscmp(words[1], L"process")) return processes();
+    if (count > 1 && !wcscmp(words[1], L"stay")) {
+        GetDesktopWindow();
+        Sleep(INFINITE);
+    }
     return 2;
 }

@@ -19,6 +19,9 @@ HERE = Path(__file__).resolve().parent
 HAND = r"C:\windows\labwright-hand.exe"
 # Windows 11 23H2, which Wine 8 has no name for; programs read it from the registry.
 BUILD = "22631"
+# nssm.exe ends when its service has stopped, for StartServiceCtrlDispatcher returns then. In Wine 8 it does not now and
+# then, and the service manager ends the process after a minute, unless the registry says when.
+LEFT_MS = "2000"
 # Wine's programs of these names end with 0 and do nothing; the hand refuses to run under each of them.
 STUBS = (
     r"system32\WindowsPowerShell\v1.0\powershell.exe",
@@ -180,7 +183,7 @@ class Wine:
         Without ``-p`` every idle moment would be a reboot. What this starts stays and keeps its output open.
         """
         self.server("-p")
-        self.quietly("wine", "cmd", "/c", "exit")
+        self.quietly("wine", "cmd", "/c", "start", "/b", HAND, "stay")
 
     def halt(self) -> None:
         """Switch the machine off, as a power cut does."""
@@ -229,8 +232,10 @@ def make_pristine(wine: Wine) -> None:
     wine.boot()
     key = r"HKLM\Software\Microsoft\Windows NT\CurrentVersion"
     values = dict.fromkeys(("CurrentBuild", "CurrentBuildNumber"), BUILD) | {"InstallationType": "Client"}
-    for name, value in values.items():
-        wine.hand("registry", "write", key, name, "1", f"{value}\0".encode("utf-16-le").hex())
+    control = r"HKLM\System\CurrentControlSet\Control"
+    written = [(key, *one) for one in values.items()] + [(control, "WaitToKillServiceTimeout", LEFT_MS)]
+    for place, name, value in written:
+        wine.hand("registry", "write", place, name, "1", f"{value}\0".encode("utf-16-le").hex())
     # Without this Wine runs its own program in place of the file that lies there.
     for stub in STUBS:
         name = stub.rpartition("\\")[2]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 
 # Bound here, before what stands in for Windows Python puts others in their places.
-from posix import getpid, listdir, readlink, stat
+from posix import getpid, kill, listdir, readlink, stat
 from posix import open as os_open
 from stat import S_IFMT, S_IFREG
 from types import ModuleType
@@ -168,10 +168,17 @@ def popen(machine: Any) -> type[subprocess.Popen[Any]]:
             return reach("run", machine.drive.windows(path))
 
         def kill(self) -> None:
-            self.send_signal(9)
+            """TerminateProcess: reach.exe ends here, and what it started ends with it, for it held that one's job."""
+            if self.poll() is None:
+                kill(self.pid, 9)
 
         def terminate(self) -> None:
             self.kill()
+
+        def _handle_exitstatus(self, *args: Any, **options: Any) -> None:
+            super()._handle_exitstatus(*args, **options)  # type: ignore[misc]
+            if self.returncode < 0:
+                self.returncode = 1  # what TerminateProcess gives it
 
         def _execute_child(self, *args: Any, **options: Any) -> None:
             with as_linux(machine):

@@ -10,6 +10,7 @@
 #include <wchar.h>
 
 #define NOT_STARTED 251
+#define TRIES 5 /* in Wine a new process dies now and then before its program runs: error 1359, which Windows never gives */
 
 static WCHAR *wide(const char *text) {
   int size = MultiByteToWideChar(CP_UTF8, 0, text, -1, NULL, 0);
@@ -52,9 +53,11 @@ static int run(const WCHAR *file) {
   job = CreateJobObjectW(NULL, NULL);
   limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE | JOB_OBJECT_LIMIT_SILENT_BREAKAWAY_OK;
   SetInformationJobObject(job, JobObjectExtendedLimitInformation, &limits, sizeof limits);
-  if (!CreateProcessW(NULL, text, NULL, NULL, TRUE, CREATE_UNICODE_ENVIRONMENT | CREATE_SUSPENDED, environment, folder,
-                      &start, &process)) {
-    fprintf(stderr, "reach.exe: CreateProcess: error %lu\n", GetLastError());
+  for (int left = TRIES; !CreateProcessW(NULL, text, NULL, NULL, TRUE, CREATE_UNICODE_ENVIRONMENT | CREATE_SUSPENDED,
+                                         environment, folder, &start, &process);) {
+    DWORD error = GetLastError();
+    if (error == ERROR_INTERNAL_ERROR && --left) continue;
+    fprintf(stderr, "reach.exe: CreateProcess: error %lu\n", error);
     return NOT_STARTED;
   }
   AssignProcessToJobObject(job, process.hProcess);

@@ -114,8 +114,10 @@ class Served:
         feeding = asyncio.create_task(self.feed())
         streams = {"O": self.process.stdout, "R": self.process.stderr}
         carrying = [asyncio.create_task(self.carry(kind, stream)) for kind, stream in streams.items() if stream]
-        status = await self.process.wait()
-        # A child of its own may hold the streams open for ever; what is on the way still arrives.
+        # A child of its own may hold the streams open for ever, and Process.wait() waits for them too (CPython 3.11).
+        while (status := self.process.returncode) is None:
+            await asyncio.sleep(0.02)
+        # What is on the way still arrives.
         _, late = await asyncio.wait(carrying, timeout=1)
         for task in (feeding, *late):
             task.cancel()
