@@ -13,7 +13,7 @@ DEMO := $(BIN)/ansible-playbook -i inventories/demo
 # Tests leave in build/junit how they ended, and of which commit: docs/reference/parity.md is made of that.
 PYTEST = $(BIN)/pytest -o junit_suite_name=$$(git describe --always --dirty --abbrev=12 --exclude '*') --junitxml=build/junit
 
-.PHONY: help ready demo demo-down test lint unit docs roles contract windows e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit docs molecule contract windows e2e bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,7 @@ demo-down: $(VENV)/.ready ## Take the demo's hosts away
 # Two suites at a time, each with hosts of its own: the demo from end to end takes as long as all others together.
 test: lint $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready $(CACHE)/docs/.ready $(CACHE)/chromium/.ready ## All that CI runs: lint, unit tests, documentation, the demo from end to end, role tests, the service contract
 	$(BIN)/python tests/lab/lab.py prerequisites --install
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target e2e unit docs roles contract
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target e2e unit docs molecule contract
 
 lint: develop ## Style and types, with no findings and no skips
 	$(BIN)/ruff check .
@@ -86,8 +86,8 @@ $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready:
 	$(@D)/bin/python -m pip install -q --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
-roles: develop ## Roles under Molecule, on Debian 12 and 13
-	$(PYTEST)/roles.xml tests/roles
+molecule: develop ## Every role under Molecule on Debian 12 and 13, two scenarios at a time, with their times
+	$(PYTEST)/molecule.xml tests/roles
 
 contract: develop ## The service contract: what a service does when it crashes, hangs, is changed or removed; on Debian 12 and 13
 	$(PYTEST)/contract.xml tests/contract/test_contract.py
