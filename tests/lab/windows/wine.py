@@ -234,8 +234,8 @@ def make_pristine(wine: Wine) -> None:
     values = dict.fromkeys(("CurrentBuild", "CurrentBuildNumber"), BUILD) | {"InstallationType": "Client"}
     control = r"HKLM\System\CurrentControlSet\Control"
     written = [(key, *one) for one in values.items()] + [(control, "WaitToKillServiceTimeout", LEFT_MS)]
-    for place, name, value in written:
-        wine.hand("registry", "write", place, name, "1", f"{value}\0".encode("utf-16-le").hex())
+    for of, name, value in written:
+        wine.hand("registry", "write", of, name, "1", f"{value}\0".encode("utf-16-le").hex())
     # Without this Wine runs its own program in place of the file that lies there.
     for stub in STUBS:
         name = stub.rpartition("\\")[2]
