@@ -143,6 +143,14 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {**INSTALLER, "answers": {**NOTHING, "win_reg_stat": {"exists": False}, "win_command": {"rc": 5, "msg": "no"}}},
         "LW-INSTALLER-001: the installer of Git (git.exe) ended with 5 (no), and the registry then has version none;",
     ),
+    "lied": (
+        {**INSTALLER, "answers": {**NOTHING, "win_reg_stat": {"exists": False}, "win_command": {"rc": 0, "msg": "ok"}}},
+        "LW-INSTALLER-001: the installer of Git (git.exe) ended with 0 (ok), and the registry then has version none;",
+    ),
+    "older": (
+        {**INSTALLER, "answers": {**OURS, "win_reg_stat": FOUND, "win_command": {"rc": 5, "msg": "no"}}},
+        "LW-INSTALLER-001: the installer of Git (git.exe) ended with 5 (no), and the registry then has version 1;",
+    ),
     "restart": (
         {**INSTALLER, "answers": {**OURS, "win_reg_stat": FOUND, "win_command": {"rc": 3010}}},
         "LW-INSTALLER-002: Git is installed and wants restart to be restarted before it is used",
