@@ -13,7 +13,7 @@ DEMO := $(BIN)/ansible-playbook -i inventories/demo
 # Tests leave in build/junit how they ended, and of which commit: docs/reference/parity.md is made of that.
 PYTEST = $(BIN)/pytest -o junit_suite_name=$$(git describe --always --dirty --abbrev=12 --exclude '*') --junitxml=build/junit
 
-.PHONY: help ready demo demo-down test lint unit docs molecule contract windows e2e bench soak lock lock-check trial clean develop
+.PHONY: help ready demo demo-down test lint unit docs molecule contract windows e2e mutants bench soak lock lock-check trial clean develop
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -103,6 +103,10 @@ windows: develop ## Windows: real Ansible, WinRM and nssm.exe on Wine, with stan
 
 e2e: develop ## The demo from end to end, with faults
 	$(PYTEST)/e2e.xml tests/e2e
+
+MUTANTS ?=
+mutants: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Break each role in a few places: a test must turn red each time; two hours or more (MUTANTS='--role git')
+	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(BIN)/python tests/mutants.py $(MUTANTS)
 
 bench: develop ## Measure: a thousand and ten thousand hosts planned, an environment from the bundle (after `make demo`)
 	$(BIN)/python tests/bench/plan.py

@@ -34,7 +34,7 @@ KINDS = {
     "tests/serve": (300, "serve"),
     "agents/tests": (300, "agents"),
     "tests/contract": (1200, "contract"),
-    "molecule": (1500, "roles"),
+    "molecule": (1500, "molecule"),
 }
 
 

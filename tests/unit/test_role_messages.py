@@ -174,8 +174,10 @@ def failures(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module", name="said")
-def said_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, str]]:
-    """One play for all: by host its folder, and what failed there in the end."""
+def said_fixture(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, tuple[str, str]]:
+    """One play for all that are asked for: by host its folder, and what failed there in the end."""
     top = tmp_path_factory.mktemp("roles")
     for namespace, names in MODULES.items():
         modules = top / f"collections/ansible_collections/{namespace}/windows/plugins/modules"
@@ -185,9 +187,10 @@ def said_fixture(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[st
     (top / "hurried").mkdir()
     (top / "hurried/sitecustomize.py").write_text(HURRIED)
     hosts = {}
-    for name, (variables, _said) in CASES.items():
+    asked = [one for one in request.session.items if isinstance(one, pytest.Function) and one.parent is request.node]
+    for name in (one.callspec.params["host"] for one in asked):
         (top / name).mkdir()
-        hosts[name] = {"folder": str(top / name), **variables}
+        hosts[name] = {"folder": str(top / name), **CASES[name][0]}
     one = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (top / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": one}}, sort_keys=False))
     (top / "play.yml").write_text(yaml.safe_dump(PLAY, sort_keys=False))
