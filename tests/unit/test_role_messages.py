@@ -188,7 +188,7 @@ def said_fixture(
     (top / "hurried/sitecustomize.py").write_text(HURRIED)
     hosts = {}
     asked = [one for one in request.session.items if isinstance(one, pytest.Function) and one.parent is request.node]
-    for name in (one.callspec.params["host"] for one in asked):
+    for name in (str(one.callspec.params["host"]) for one in asked):
         (top / name).mkdir()
         hosts[name] = {"folder": str(top / name), **CASES[name][0]}
     one = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
