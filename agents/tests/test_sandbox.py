@@ -179,6 +179,12 @@ def test_a_file_name_that_leaves_the_work_folder_is_not_taken(name: str) -> None
     assert sandbox.named(f"# filename: {name}\nx") == ""
 
 
+def test_a_link_in_the_work_folder_does_not_go_along(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    assert sandbox.gathered(tmp_path, 1) == {"plain": b"x"}
+
+
 def test_what_the_code_left_is_read_without_following_anything(tmp_path: Path) -> None:
     box = tmp_path / "box"
     (box / "a/b").mkdir(parents=True)

@@ -138,7 +138,9 @@ def test_absent(manager: Manager, tmp_path: Path) -> None:
     (tmp_path / "units/multi-user.target.wants").mkdir()
     (tmp_path / "units/multi-user.target.wants/toy.service").symlink_to("/nowhere")
     gone = {"name": "toy", "state": "absent"}
+    manager.told.clear()
     assert service.run(gone, True).changed
+    assert (manager.told, (tmp_path / "units/toy.service").exists()) == ([], True)
     assert service.run(gone, False).data == {"last": False}
     manager.says = {"ActiveState": "inactive"}
     assert not service.run(gone, False).changed
