@@ -187,7 +187,7 @@ def test_before_a_commit_exactly_what_ci_lints_is_run() -> None:
     assert "make test" in (ROOT / ".ci/run").read_text(encoding="utf-8")
     (goal,) = re.findall(r"^test: (.*(?:\n\t.*)*)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert goal.startswith("lint ")
-    assert {"e2e", "unit", "docs", "roles", "contract"} <= set(goal.splitlines()[-1].split())
+    assert {"e2e", "unit", "docs", "molecule", "contract"} <= set(goal.splitlines()[-1].split())
 
 
 def test_a_bot_finds_the_sources_of_locks_and_bumps_no_pin_that_is_held() -> None:

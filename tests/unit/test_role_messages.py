@@ -118,6 +118,18 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {**DOCKER, "distribution": "Fedora", "only_looked_at": True},
         "LW-DOCKER-001: Fedora 41 has no package of the Docker engine that this role knows",
     ),
+    "strangers": (
+        {**DOCKER, "docker_users": ["root", "nobody-of-that-name"]},
+        "LW-DOCKER-005: docker_users names nobody-of-that-name; expected users of strangers",
+    ),
+    "size": (
+        {"role": "gateway", "gateway_body_max": "lots"},
+        'LW-GATEWAY-013: gateway_body_max is "lots"; expected a number',
+    ),
+    "nowhere": (
+        {"role": "package", "package_record": "packages/git"},
+        'LW-PACKAGE-001: what is installed is to be noted in "packages/git"; expected a path that begins with /',
+    ),
     "desktop": (DESKTOP, "LW-DOCKER-002: docker_desktop_terms_accepted is false; expected true"),
     "server": (
         {**DESKTOP, "product": "server", "docker_desktop_terms_accepted": True},

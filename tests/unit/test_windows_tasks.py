@@ -187,7 +187,7 @@ FILES = files()
 
 def of_windows(path: Path) -> bool:
     """Whether a file is for Windows hosts alone."""
-    return path.stem == "windows" or "windows" in path.parts or path.parts[-3] == "installer"
+    return path.stem == "windows" or "windows" in path.relative_to(ROOT).parts or path.parts[-3] == "installer"
 
 
 @pytest.mark.trap("installer-status")

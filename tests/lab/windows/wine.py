@@ -171,6 +171,8 @@ class Wine:
     def hand(self, *words: str) -> dict[str, Any]:
         """Ask the hand; see hand.c for what it knows."""
         done = self.wine(HAND, *words)
+        if not done.stdout:  # now and then Wine loses a program at its start
+            done = self.wine(HAND, *words)
         try:
             answer = json.loads(done.stdout)
         except ValueError:
