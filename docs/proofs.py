@@ -43,7 +43,7 @@ nothing here can show leads to the step by which a person verifies it. No test h
 
 """
 RENEW = """
-To renew it, from a tree without changes: run the suites (`make unit e2e roles contract windows`), then
+To renew it, from a tree without changes: run the suites (`make unit e2e molecule contract windows`), then
 `python docs/render.py parity --results build/junit/*.xml`. A suite that is not among the files keeps its former
 results, with their date and commit.
 
