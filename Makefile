@@ -105,7 +105,7 @@ e2e: develop ## The demo from end to end, with faults
 	$(PYTEST)/e2e.xml tests/e2e
 
 MUTANTS ?=
-mutants: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Break each role in a few places: a test must turn red each time; two hours or more (MUTANTS='--role git')
+mutants: develop $(CACHE)/agents/.ready $(CACHE)/fastchat/.ready $(CACHE)/web/.ready $(CACHE)/nginx/.ready ## Break each role in a few places: a test must turn red each time (MUTANTS='--role git')
 	LABWRIGHT_NGINX=$(abspath $(CACHE))/nginx/usr/sbin/nginx LABWRIGHT_AGENT_PYTHON=$(abspath $(CACHE))/agents/bin/python LABWRIGHT_FASTCHAT_PYTHON=$(abspath $(CACHE))/fastchat/bin/python LABWRIGHT_PAGE_PYTHON=$(abspath $(CACHE))/web/bin/python $(BIN)/python tests/mutants.py $(MUTANTS)
 
 bench: develop ## Measure: a thousand and ten thousand hosts planned, an environment from the bundle (after `make demo`)
