@@ -17,12 +17,16 @@ from labwright_agents.running import places
 SUMMARY = "See that the code of models runs in its sandbox, and is kept in there."
 CODE = """
 import pathlib, socket
+def sockets():  # without a network of its own, code also reaches those of the host's that have no file
+    if not [row for row in open("/proc/self/net/unix").readlines()[1:] if len(row.split()) > 7]:
+        raise OSError
 tries = {{
     "the lab's API": lambda: socket.create_connection(({host!r}, {port}), 5),
     "the agents' key": lambda: open({config!r}).read(),
     "the host's passwords": lambda: open("/etc/shadow").read(),
     "Docker's engine": lambda: socket.socket(socket.AF_UNIX).connect("/run/docker.sock"),
     "the sandbox's own keeper": lambda: socket.socket(socket.AF_UNIX).connect({keeper!r}),
+    "the host's sockets": sockets,
     "a file of the system's": lambda: open("/usr/{word}", "w"),
 }}
 for name, attempt in tries.items():
