@@ -25,6 +25,9 @@ ENDS = (".py", ".yml", ".json", ".sh", ".ps1", ".j2", "Makefile", "podman")
 LACKING = {
     "LW-READY-001": "PowerShell on Windows, and a user who is no administrator",
     "LW-READY-002": "PowerShell on Windows, and an administrator",
+    "LW-READY-003": "WinRM of a Windows, with a network that is Public or a setting by group policy",
+    "LW-READY-004": "WinRM of a Windows, with a listener of somebody else",
+    "LW-READY-005": "a Windows on which the account is logged in",
 }
 
 

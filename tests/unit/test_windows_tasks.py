@@ -6,6 +6,7 @@ what it is for.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
@@ -18,6 +19,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.connection import winrm
+from winrm.protocol import Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOWS = ("ansible.windows.", "community.windows.")
@@ -282,6 +285,23 @@ def test_no_inventory_of_ours_switches_the_check_of_certificates_off() -> None:
     texts = [path.read_text(encoding="utf-8") for path in places]
     assert any("ansible_winrm_ca_trust_path" in text for text in texts)
     assert not [path for path, text in zip(places, texts, strict=True) if re.search(r"cert_validation\W+ignore", text)]
+
+
+def test_every_shipped_option_of_winrm_is_one_and_a_host_may_be_silent_for_a_minute() -> None:
+    """A name that nobody knows would be a warning in each run, and no more."""
+    folder = ROOT / "inventories/lab/group_vars/windows"
+    shipped = {
+        key: value
+        for name in ("wiring.yml", "login.yml")
+        for key, value in yaml.safe_load((folder / name).read_text(encoding="utf-8")).items()
+        if key.startswith("ansible_winrm_")
+    }
+    known = set(re.findall(r"name: (ansible_winrm_\w+)", winrm.DOCUMENTATION))
+    known |= {f"ansible_winrm_{name}" for name in inspect.signature(Protocol.__init__).parameters}
+    assert sorted(set(shipped) - known) == []
+    seconds = shipped["ansible_winrm_read_timeout_sec"]
+    made = Protocol("https://192.0.2.21:5986/wsman", "ntlm", "x", "x", read_timeout_sec=seconds)
+    assert made.read_timeout_sec - made.operation_timeout_sec > 60
 
 
 def test_there_are_files_for_windows_in_each_role_that_runs_there() -> None:
