@@ -1,5 +1,9 @@
-/* A service that stops when it is told to, and whose process goes on all the same. */
+/* A service that says LAST when it is told to stop (SERVICE_STOPPED, if nothing else is), and whose process goes on. */
 #include <windows.h>
+
+#ifndef LAST
+#define LAST SERVICE_STOPPED
+#endif
 
 static SERVICE_STATUS_HANDLE manager;
 
@@ -9,7 +13,7 @@ static void say(DWORD state) {
 }
 
 static void WINAPI told(DWORD control) {
-    if (control == SERVICE_CONTROL_STOP) say(SERVICE_STOPPED);
+    if (control == SERVICE_CONTROL_STOP) say(LAST);
 }
 
 static void WINAPI service(DWORD count, LPSTR *words) {

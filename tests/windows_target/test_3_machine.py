@@ -43,10 +43,11 @@ def test_one_service_manager_and_no_reboot_between_calls(target: Target) -> None
     assert len(managers) == 1
 
 
-@pytest.mark.trap("wine-service-stays")
-def test_a_process_goes_soon_after_its_service_stopped(target: Target, tmp_path: Path) -> None:
-    """This one never ends by itself, as nssm.exe does in Wine now and then; it would stay for a minute."""
-    words = ["x86_64-w64-mingw32-gcc", "-O2", "-s", "-o", f"{tmp_path}/staying.exe"]
+@pytest.mark.trap("wine-service-stays", "wine-lost-word")
+@pytest.mark.parametrize("last", ["SERVICE_STOPPED", "SERVICE_STOP_PENDING"])
+def test_a_process_goes_soon_after_its_service_stopped(target: Target, tmp_path: Path, last: str) -> None:
+    """This one never ends by itself, as nssm.exe does in Wine now and then; it would stay for a minute, or for ever."""
+    words = ["x86_64-w64-mingw32-gcc", "-O2", "-s", f"-DLAST={last}", "-o", f"{tmp_path}/staying.exe"]
     subprocess.run([*words, str(Path(__file__).with_name("staying.c"))], check=True)
     changed(
         target.play(
@@ -61,6 +62,8 @@ def test_a_process_goes_soon_after_its_service_stopped(target: Target, tmp_path:
     while any(name == "staying.exe" for _, name, _ in sockets.belonging(prefix, ()).values()):
         assert time.monotonic() < deadline
         time.sleep(0.1)
+    told = prefix / "drive_c/windows/temp/labwright-lost.txt"
+    assert (told.exists() and "staying: its last word was lost; stopped" in told.read_text()) == ("PENDING" in last)
     changed([target.one(f"{W}.win_service", name="staying", state="absent")])
 
 

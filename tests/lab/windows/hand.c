@@ -12,7 +12,8 @@
  *   hand.exe service set NAME FIELD VALUE     FIELD: start (auto, delayed, manual, disabled), path, display, description
  *   hand.exe process list                     JSON: processes (pid, parent, name)
  *   hand.exe stay                             keeps the desktop there. Where nobody has it, each program that wants it
- *                                             starts an explorer.exe, which holds that program's output for a second more
+ *                                             starts an explorer.exe, which holds that program's output for a second more.
+ *                                             And ends services whose last word Wine's service manager lost, see lost()
  *
  * Whatever is not `run` or a JSON answer prints {"error": N}, a Windows error code, 0 for none.
  * A copy under another name (powershell.exe, netsh.exe …) refuses to run: Wine ships programs of these names that do
@@ -264,6 +265,54 @@ static int processes(void) {
     return 0;
 }
 
+static BOOL parent(DWORD pid) {
+    PROCESSENTRY32W one = {.dwSize = sizeof one};
+    HANDLE all = CreateToolhelp32Snapshot(TH32CS_SNAPPROCESS, 0);
+    BOOL found = FALSE;
+    for (BOOL more = Process32FirstW(all, &one); more && !found; more = Process32NextW(all, &one))
+        found = one.th32ParentProcessID == pid;
+    CloseHandle(all);
+    return found;
+}
+
+/* A service that waits in SetServiceStatus for ever, for the service manager never gets its call or it never gets the
+ * answer (seen in winedbg, in one of two stops of an nssm.exe whose program was ended). It stops since LOST_S, no process
+ * of its own is left to wait for, and it says nothing new. What Windows does when the process of a service ends, Wine does
+ * not either: the manager would say SERVICE_STOP_PENDING for ever. Each is told of in windows\temp\labwright-lost.txt. */
+#define EVERY_S 3
+#define LOST_S 15
+#define MOST 64
+
+static void lost(SC_HANDLE manager) {
+    static struct { WCHAR name[256]; DWORD word, seconds; } seen[MOST];
+    static BYTE space[262144];
+    DWORD needed, count = 0, again = 0;
+    ENUM_SERVICE_STATUS_PROCESSW *services = (ENUM_SERVICE_STATUS_PROCESSW *)space;
+    if (!EnumServicesStatusExW(manager, SC_ENUM_PROCESS_INFO, SERVICE_WIN32, SERVICE_STATE_ALL, space, sizeof space,
+                               &needed, &count, &again, NULL))
+        return;
+    for (DWORD i = 0; i < count && i < MOST; i++) {
+        SERVICE_STATUS_PROCESS *now = &services[i].ServiceStatusProcess;
+        BOOL same = !wcscmp(seen[i].name, services[i].lpServiceName) && seen[i].word == now->dwCheckPoint;
+        BOOL alone = now->dwCurrentState == SERVICE_STOP_PENDING && !parent(now->dwProcessId);
+        lstrcpynW(seen[i].name, services[i].lpServiceName, 256);
+        seen[i].word = now->dwCheckPoint;
+        seen[i].seconds = same && alone ? seen[i].seconds + EVERY_S : 0;
+        if (seen[i].seconds < LOST_S) continue;
+        SC_HANDLE service = OpenServiceW(manager, services[i].lpServiceName, 0x8000 /* to say how it is */);
+        HANDLE process = OpenProcess(PROCESS_TERMINATE, FALSE, now->dwProcessId);
+        SERVICE_STATUS stopped = {now->dwServiceType, SERVICE_STOPPED};
+        FILE *file = _wfopen(L"C:\\windows\\temp\\labwright-lost.txt", L"ab");
+        if (process) TerminateProcess(process, 1);
+        BOOL said = SetServiceStatus((SERVICE_STATUS_HANDLE)service, &stopped);
+        if (file) fprintf(file, "%ls: its last word was lost; %s\n", seen[i].name, said ? "stopped" : "still there");
+        if (file) fclose(file);
+        if (process) CloseHandle(process);
+        if (service) CloseServiceHandle(service);
+        seen[i].seconds = 0;
+    }
+}
+
 int wmain(int count, WCHAR **words) {
     static WCHAR self[MAX_PATH];
     GetModuleFileNameW(NULL, self, MAX_PATH);
@@ -277,8 +326,9 @@ int wmain(int count, WCHAR **words) {
     if (count > 2 && !wcscmp(words[1], L"service")) return service(count - 2, words + 2);
     if (count > 1 && !wcscmp(words[1], L"process")) return processes();
     if (count > 1 && !wcscmp(words[1], L"stay")) {
+        SC_HANDLE manager = OpenSCManagerW(NULL, NULL, SC_MANAGER_ENUMERATE_SERVICE | SC_MANAGER_CONNECT);
         GetDesktopWindow();
-        Sleep(INFINITE);
+        for (;; Sleep(EVERY_S * 1000)) lost(manager);
     }
     return 2;
 }
