@@ -742,6 +742,18 @@ def test_equal_hosts_share_the_replicas() -> None:
     assert [len(made.hosts[f"w{at}"].workers) for at in (11, 12, 13, 14)] == [1, 1, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("replicas", "expected"), [(1, [1, 0, 0]), (2, [1, 1, 0]), ("fit", [1, 1, 1])], ids=["one", "two", "as many as fit"]
+)
+def test_a_card_comes_before_a_cpu_whose_fp32_is_the_better_quality(replicas: int | str, expected: list[int]) -> None:
+    fleet = workers_of(3, {"name": "qwen2.5-7b-instruct", "replicas": replicas})
+    cards = cards_for(fleet[:3], card(24564, "8.9"))
+    made = lab(fleet, {**cards, "w13": machine(memory_mib=64 * GIB)}, catalogue_=real())
+    assert made.met
+    assert [len(made.hosts[name].workers) for name in ("w11", "w12", "w13")] == expected
+    assert {one.device for one in made.hosts["w13"].workers} == ({"cpu"} if expected[2] else set())
+
+
 def test_several_replicas_on_one_host_have_names_of_their_own() -> None:
     fleet = workers_of(1, {"name": "chatglm2-6b", "replicas": 3})
     made = lab(fleet, cards_for(fleet, card(24 * GIB), card(24 * GIB), card(24 * GIB)), catalogue_=real())
