@@ -934,11 +934,30 @@ def test_as_many_as_fit_where_none_fits_is_worth_a_note() -> None:
     assert ids(made.hosts["w11"].notes) == ["LW-FIT-010"]
 
 
-def test_a_driver_that_is_not_known_to_drive_the_card_is_noted_on_paper() -> None:
-    old = replace(machine(card(32 * GIB, "12.0"), driver="535.104.05"), source="given")
-    assert "LW-GPU-015" in ids(one_host(old, lab_models=["chatglm2-6b"]).notes)
-    asked = replace(old, source="seen")
-    assert "LW-GPU-015" not in ids(one_host(asked, lab_models=["chatglm2-6b"]).notes)
+@pytest.mark.parametrize(
+    ("capability", "driver", "branches"),
+    [
+        ("12.0", "470.256.02", ["≥ 570"]),
+        ("12.0", "535.104.05", ["≥ 570"]),
+        ("12.0", "570.26", None),
+        ("9.0", "440.33", ["≥ 520"]),
+        ("7.0", "590.44.01", ["≤ 580"]),
+        ("7.0", "580.65.06", None),
+        ("7.0", "581.15", None),  # as Windows counts on within the branch 580
+        ("3.7", "535.104.05", ["≤ 470"]),
+        ("99.0", "535.104.05", None),
+    ],
+)
+def test_a_driver_that_does_not_drive_the_card_is_refused_on_paper_and_no_other_is_advised(
+    capability: str, driver: str, branches: list[str] | None
+) -> None:
+    paper = replace(machine(card(32 * GIB, capability), card(32 * GIB, capability), driver=driver), source="given")
+    found = [one for one in one_host(paper).problems if one.id == "LW-GPU-015"]
+    assert [one.values["branches"] for one in found] == ([branches] if branches else []), "two of a kind are told once"
+    if branches:
+        assert ids(one_host(paper).problems) == ["LW-GPU-015"], "nor is another driver advised"
+        assert one_host(paper, lab_device="cpu").problems == []
+    assert "LW-GPU-015" not in ids(one_host(replace(paper, source="seen")).problems), "a real driver knows its cards"
 
 
 def test_of_several_waivers_the_build_that_needs_the_fewest_is_taken() -> None:
