@@ -70,7 +70,12 @@ def make(
             rooms[host.name].serve(wishes_of(host, catalogue))
     fill(lab, [room for _name, room in sorted(rooms.items())], before)
     roomy = sorted(
-        ((room.largest(), name) for name, room in rooms.items() if not (room.unmet or room.plan.problems)), reverse=True
+        (
+            (room.largest(), name, [one.model for one in room.plan.workers])
+            for name, room in rooms.items()
+            if not (room.unmet or room.plan.problems)
+        ),
+        reverse=True,
     )
     for room in rooms.values():
         room.complain(roomy)

@@ -117,9 +117,10 @@ def pins_of(lab: Fleet, rooms: Sequence[Room]) -> dict[str, list[dict[str, Any]]
 def no_room(group: Group) -> None:
     """``fit`` that places nothing is no fault, and worth knowing."""
     for room, offer in group.members.values():
-        least = offer.want.levels[-1].need
-        free = max(room.slots[at].free for at in offer.want.slots)
-        room.plan.notes.append(finding("LW-FIT-010", model=group.model, need=least, room=free))
+        if any(one.model == group.model for one in room.plan.workers):
+            continue  # by another wish: a number, or its own
+        need, free = room.least(offer)
+        room.plan.notes.append(finding("LW-FIT-010", model=group.model, need=need, room=free))
 
 
 def groups_of(rooms: Sequence[Room]) -> list[Group]:
