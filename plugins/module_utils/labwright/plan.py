@@ -30,6 +30,7 @@ ENGINES = (
     "ubuntu",
 )  # distributions that have a Docker engine of their own; the role docker has their packages
 BRANCH = 10  # numbers that a driver branch may count on to: on Windows, 581.15 is of the branch 580
+MACHINE = frozenset({"LW-GPU-017"})  # of what hardware finds: they are of the machine, whatever it does with its GPU
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
 
@@ -95,8 +96,9 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
     """The machine's state, apart from what the models need; ``found`` is what was wrong with its answer."""
     # Who serves no model, or serves it on the CPU, need not mend a GPU.
     if "workers" in host.groups and host.wishes["lab_device"] != "cpu":
-        plan.problems += [one for one in found if one.id not in NOTES]
+        plan.problems += [one for one in found if one.id not in NOTES | MACHINE]
         plan.notes += [one for one in found if one.id in NOTES]
+    plan.problems += [one for one in found if one.id in MACHINE]
     if abs(hardware.clock_skew_s) > MOST_SKEW_S:
         plan.problems.append(finding("LW-HOST-001", seconds=round(hardware.clock_skew_s), most=MOST_SKEW_S))
     if hardware.platform != host.platform:

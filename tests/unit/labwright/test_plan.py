@@ -591,6 +591,15 @@ def test_the_gpu_of_a_host_that_serves_no_model_is_nobodys_business() -> None:
     assert all_ids(lab(THREE, found={"ctl10": [wrong]})) == []
 
 
+@pytest.mark.parametrize("groups", ["controller api workers", "controller api"])
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_machine_with_an_arm_processor_is_refused_whatever_it_would_do(groups: str, device: str) -> None:
+    arm = [finding("LW-GPU-017", name="NVIDIA GB10")]
+    made = lab([host("c1", groups, lab_device=device)], {"c1": machine(memory_mib=64 * GIB)}, found={"c1": arm})
+    assert [one.values["name"] for one in made.hosts["c1"].problems if one.id == "LW-GPU-017"] == ["NVIDIA GB10"]
+    assert made.hosts["c1"].workers == []
+
+
 def test_a_torn_detail_is_a_note() -> None:
     made = lab(ALL_IN_ONE, found={"one1": [finding("LW-GPU-012", said="no element found")]})
     assert made.met
