@@ -85,7 +85,6 @@ def given(
         if known.base(row["name"]) in known.arm:
             arm = finding("LW-GPU-017", name=row["name"])
             found += [arm] if arm not in found else []
-            continue
         capability = str(row.get("compute_capability") or known.capability(row["name"]))
         if not capability:
             found.append(finding("LW-GPU-008", name=row["name"]))
