@@ -440,7 +440,7 @@ def test_what_would_fit_here_is_asked_for_the_wished_context() -> None:
 
 
 def test_a_model_that_is_here_already_is_not_named_as_the_one_that_would_fit() -> None:
-    found = chatglm2(card(4 * GIB), lab_models=["qwen2.5-0.5b-instruct", "chatglm2-6b"])
+    found = chatglm2(card(8 * GIB), lab_models=["qwen2.5-0.5b-instruct", "chatglm2-6b"])
     assert [one.model for one in found.workers] == ["qwen2.5-0.5b-instruct"]
     assert "Of the catalogue" not in found.problems[0].say()["fix"]
 
