@@ -114,15 +114,21 @@ class Engine:
 
 @dataclass(frozen=True)
 class Gpus:
-    """Compute capability by product name, for drivers that do not tell it."""
+    """Compute capability by product name, for drivers that do not tell it; and the names that come only on a board with
+    an ARM processor."""
 
     names: Mapping[str, str] = field(default_factory=dict)  # lower-case base name -> "8.6"
+    arm: frozenset[str] = frozenset()
 
-    def capability(self, product: str) -> str:
-        """By the longest known name that the product's name starts with, at a word's end; "" where none does."""
+    def base(self, product: str) -> str:
+        """The longest known name that the product's name starts with, at a word's end; "" where none does."""
         name = product.lower().removeprefix("nvidia ").strip()
         fits = [one for one in self.names if name.startswith(one) and name[len(one) : len(one) + 1] in ("", " ", "-")]
-        return self.names[max(fits, key=len)] if fits else ""
+        return max(fits, key=len, default="")
+
+    def capability(self, product: str) -> str:
+        """Its compute capability; "" where no name fits."""
+        return self.names.get(self.base(product), "")
 
 
 @dataclass(frozen=True)
@@ -313,7 +319,11 @@ def floor_of(row: Mapping[str, Any]) -> Floor:
 
 def gpus_of(table: dict[str, Any]) -> Gpus:
     """The names in lower case."""
-    return Gpus({name.lower(): str(row["compute_capability"]) for row in table["gpus"] for name in row["names"]})
+    rows = [(name.lower(), row) for row in table["gpus"] for name in row["names"]]
+    return Gpus(
+        {name: str(row["compute_capability"]) for name, row in rows},
+        frozenset(name for name, row in rows if "processor" in row),
+    )
 
 
 def conda_of(env: Path) -> dict[str, list[dict[str, Any]]]:

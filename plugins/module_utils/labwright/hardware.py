@@ -82,6 +82,9 @@ def given(
     found: list[Finding] = []
     gpus = []
     for index, row in enumerate(wish.get("gpus", [])):
+        if known.base(row["name"]) in known.arm:
+            arm = finding("LW-GPU-017", name=row["name"])
+            found += [arm] if arm not in found else []
         capability = str(row.get("compute_capability") or known.capability(row["name"]))
         if not capability:
             found.append(finding("LW-GPU-008", name=row["name"]))

@@ -81,6 +81,11 @@ def share_of(each_mib: int, total_mib: int) -> float:
     return math.ceil(each_mib / total_mib * 10_000) / 10_000
 
 
+def card_mib(need: int) -> int:
+    """The memory of the smallest GPU of which that much may be given away."""
+    return max(need + LEAST_MARGIN_MIB, math.ceil(need / (1 - MARGIN)))
+
+
 def usable_mib(total: int, foreign: int) -> int:
     """What the plan may give away of a GPU."""
     return max(0, total - foreign - max(LEAST_MARGIN_MIB, round(total * MARGIN)))

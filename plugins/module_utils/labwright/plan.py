@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labwright import builds, memory, paths
-from labwright.catalog import NO_LAST, Catalogue
+from labwright.catalog import NO_LAST, Catalogue, TorchTable
 from labwright.hardware import UNIT_PREFIX, Hardware, version
 from labwright.inventory import DUTIES, check, wishes_of
 from labwright.planned import Fleet, HostPlan
@@ -29,6 +29,8 @@ ENGINES = (
     "debian",
     "ubuntu",
 )  # distributions that have a Docker engine of their own; the role docker has their packages
+BRANCH = 10  # numbers that a driver branch may count on to: on Windows, 581.15 is of the branch 580
+MACHINE = frozenset({"LW-GPU-017"})  # of what hardware finds: they are of the machine, whatever it does with its GPU
 NOTES = frozenset({"LW-GPU-012"})  # of what hardware finds: they cost only what they would have added
 
 
@@ -63,13 +65,18 @@ def make(
             continue
         machine, found = hardware[host.name]
         plan.hardware = machine
-        check_machine(plan, host, machine, found)
+        check_machine(plan, host, machine, [*found, *undriven(machine, catalogue.torch)])
         if "workers" in host.groups and not plan.problems:
             rooms[host.name] = Room(host, plan, machine, chooser)
             rooms[host.name].serve(wishes_of(host, catalogue))
     fill(lab, [room for _name, room in sorted(rooms.items())], before)
     roomy = sorted(
-        ((room.largest(), name) for name, room in rooms.items() if not (room.unmet or room.plan.problems)), reverse=True
+        (
+            (room.largest(), name, [one.model for one in room.plan.workers])
+            for name, room in rooms.items()
+            if not (room.unmet or room.plan.problems)
+        ),
+        reverse=True,
     )
     for room in rooms.values():
         room.complain(roomy)
@@ -80,7 +87,7 @@ def make(
         if plan.hardware:
             name_and_number(plan, host, plan.hardware, catalogue)
             check_disk(plan, host, plan.hardware, catalogue)
-            note(plan, host, plan.hardware, catalogue, newest)
+            note(plan, host, plan.hardware, newest)
     connect(lab, ordered)
     return lab
 
@@ -89,8 +96,9 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
     """The machine's state, apart from what the models need; ``found`` is what was wrong with its answer."""
     # Who serves no model, or serves it on the CPU, need not mend a GPU.
     if "workers" in host.groups and host.wishes["lab_device"] != "cpu":
-        plan.problems += [one for one in found if one.id not in NOTES]
+        plan.problems += [one for one in found if one.id not in NOTES | MACHINE]
         plan.notes += [one for one in found if one.id in NOTES]
+    plan.problems += [one for one in found if one.id in MACHINE]
     if abs(hardware.clock_skew_s) > MOST_SKEW_S:
         plan.problems.append(finding("LW-HOST-001", seconds=round(hardware.clock_skew_s), most=MOST_SKEW_S))
     if hardware.platform != host.platform:
@@ -103,6 +111,17 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
     for port in fixed_ports(plan, host):
         if port in others:
             plan.problems.append(finding("LW-PLAN-009", port=port, program=others[port] or "?"))
+
+
+def undriven(hardware: Hardware, table: TorchTable) -> list[Finding]:
+    """Cards on paper that the driver there does not drive. A real one lists only those that it does."""
+    found = []
+    for gpu in hardware.gpus if hardware.source == "given" else ():
+        first, last = table.branch(gpu.compute_capability) or (0, NO_LAST)
+        if not first <= version(hardware.driver_version)[0] < last + BRANCH:
+            may = [*([f"≥ {first}"] if first else []), *([f"≤ {last}"] if last < NO_LAST else [])]
+            found.append(finding("LW-GPU-015", name=gpu.name, driver=hardware.driver_version, branches=may))
+    return [one for at, one in enumerate(found) if one not in found[:at]]
 
 
 def lock_up(plan: HostPlan, host: Host, hardware: Hardware) -> None:
@@ -182,9 +201,7 @@ def name_and_number(plan: HostPlan, host: Host, hardware: Hardware, catalogue: C
         plan.problems.append(finding("LW-PLAN-011", port=max(taken)))
 
 
-def note(
-    plan: HostPlan, host: Host, hardware: Hardware, catalogue: Catalogue, newest: Mapping[str, tuple[int, ...]]
-) -> None:
+def note(plan: HostPlan, host: Host, hardware: Hardware, newest: Mapping[str, tuple[int, ...]]) -> None:
     """What is worth knowing and stands in nobody's way."""
     used = {one["rule"] for one in plan.waivers}
     for one in host.wishes["lab_waivers"]:
@@ -194,13 +211,6 @@ def note(
     if version(hardware.driver_version)[:1] > known:
         plan.notes.append(finding("LW-GPU-014", driver=hardware.driver_version, known=".".join(map(str, known))))
     for gpu in hardware.gpus if "worker" in plan.duties else ():
-        branch = catalogue.torch.branch(gpu.compute_capability)
-        own = version(hardware.driver_version)[:1]
-        if hardware.source == "given" and branch and not branch[0] <= own[0] <= branch[1]:
-            last = branch[1] if branch[1] < NO_LAST else "…"
-            plan.notes.append(
-                finding("LW-GPU-015", name=gpu.name, driver=hardware.driver_version, first=branch[0], last=last)
-            )
         if gpu.foreign_mib > gpu.memory_mib * memory.MARGIN:
             holders = list(gpu.holders) or ["?"]
             values = {"name": gpu.name, "index": gpu.index, "used": gpu.foreign_mib, "holders": holders}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,14 +15,15 @@ from labwright import builds, memory
 from labwright.builds import Build, Choice, Question, Rejected
 from labwright.catalog import FASTCHAT, Catalogue, Engine, Stack
 from labwright.hardware import Gpu, Hardware, version
-from labwright.inventory import Wish
-from labwright.placing import Level, Placement, Slot, Want, place
+from labwright.inventory import TOKENS, Wish
+from labwright.placing import SPLIT_SHARE, Level, Placement, Slot, Want, place
 from labwright.planned import NEW, Explained, HostPlan, Worker
 from labwright.wishes import Host
 from labwright.words import Finding, finding
 
 BF16_SINCE = (8, 0)  # compute capability
 CPU_SHARE = 0.9  # of a host's memory may hold models
+STEP = 256  # tokens; a shorter context is advised in whole ones
 
 
 class Chooser:
@@ -401,42 +403,63 @@ class Room:
         """The most room that one card still has; 0 on a CPU host."""
         return max((slot.free for slot in self.slots), default=0) if self.gpus else 0
 
-    def complain(self, roomy: Sequence[tuple[int, str]]) -> None:
-        """A problem for each wish of this host that found no room, with the cheapest way out."""
+    def least(self, offer: Offer) -> tuple[int, int]:
+        """What a wish needs at its lowest level, and the room that there is for it; of each card, where it was asked
+        over several."""
+        low, count = offer.want.levels[-1], offer.wish.gpus
+        if count <= 1:
+            return low.need, max(self.slots[at].free for at in offer.want.slots)
+        free: dict[str, list[int]] = {}
+        for slot in (self.slots[at] for at in offer.want.slots):
+            if slot.whole and not slot.mig:
+                free.setdefault(slot.kind, []).append(slot.free)
+        each = -(-low.shared // count) + low.each
+        room = max((sorted(one)[-count] for one in free.values() if len(one) >= count), default=0)
+        return math.ceil(each / SPLIT_SHARE), room
+
+    def complain(self, roomy: Sequence[tuple[int, str, Collection[str]]]) -> None:
+        """A problem for each wish of this host that found no room, with the cheapest ways out. ``roomy`` are the hosts
+        by their largest room, with the models that they serve."""
         for number, offer in enumerate(self.unmet):
             wish, want = offer.wish, offer.want
-            least = want.levels[-1].need
-            room = max(self.slots[at].free for at in want.slots)
-            if number and least <= room:
+            need, room = self.least(offer)
+            if number and need <= room:
                 self.plan.problems.append(finding("LW-FIT-002", model=wish.model, other=self.unmet[0].wish.model))
                 continue
-            hosts = [name for free, name in roomy[:4] if free >= least and name != self.host.name][:3]
-            smaller = self.smaller(wish, room)
+            one_card = roomy if wish.gpus <= 1 else ()
+            hosts = [name for free, name, models in one_card if free >= need and wish.model not in models][:3]
+            smaller, shorter, others = self.smaller(wish, room), self.shorter(wish, room), self.others(wish)
             ways = [
                 *([finding("WAY-SMALLER", model=wish.model, smaller=smaller)] if smaller else []),
+                *([finding("WAY-CONTEXT", model=wish.model, tokens=shorter)] if shorter else []),
                 *([finding("WAY-HOST", hosts=hosts)] if hosts else []),
-            ]
-            if not ways:
-                others = self.others(wish.model)
-                ways = [
-                    finding("WAY-CARD" if self.gpus else "WAY-MEMORY", need=least + memory.LEAST_MARGIN_MIB),
-                    *([finding("WAY-MODEL", models=others, host=self.host.name)] if others else []),
-                ]
+            ] or [self.larger(offer, need)]
+            if others and not smaller:
+                ways.append(finding("WAY-MODEL", models=others, host=self.host.name))
             self.plan.problems.append(
                 finding(
-                    "LW-FIT-001",
+                    "LW-FIT-011" if wish.gpus > 1 else "LW-FIT-001",
                     model=wish.model,
                     wish=wish.quantization,
                     least=self.kind(wish, want.levels[-1].rank, self.gpus),
-                    need=least,
+                    need=need,
                     room=room,
                     total=max((self.gpus[at].memory_mib for at in want.slots), default=0)
                     if self.gpus
                     else self.hardware.memory_mib,
                     tokens=wish.tokens,
+                    gpus=wish.gpus,
                     ways=ways,
                 )
             )
+
+    def larger(self, offer: Offer, need: int) -> Finding:
+        """What a host would have to have for a wish that needs so much."""
+        if not self.gpus:
+            return finding("WAY-MEMORY", need=need)
+        if offer.wish.gpus > 1:
+            return finding("WAY-CARDS", gpus=offer.wish.gpus, need=memory.card_mib(need))
+        return finding("WAY-CARD", need=memory.card_mib(need))
 
     def smaller(self, wish: Wish, room: int) -> str:
         """A smaller quantisation on one card that would fit; "" for none."""
@@ -447,17 +470,31 @@ class Room:
         fits = [one for one in levels if one.need <= room]
         return f"quantization: {self.kind(auto, fits[0].rank, self.gpus)}" if fits else ""
 
-    def others(self, model: str) -> list[str]:
-        """Other models that would fit now, the largest first; not one that comes with Labwright and is for its demo."""
+    def shorter(self, wish: Wish, room: int) -> int:
+        """The longest context that would fit, of those between the usual one and the wish's; 0 for none."""
+
+        def need(tokens: int) -> int:
+            offer = self.offer(replace(wish, tokens=tokens))
+            return self.least(offer)[0] if isinstance(offer, Offer) else room + 1
+
+        steps = range(TOKENS, wish.tokens, STEP)
+        fitting = bisect_right(steps, room, key=need)
+        return steps[fitting - 1] if fitting else 0
+
+    def others(self, wish: Wish) -> list[str]:
+        """Other models that would fit now in a wish's place, the largest first; not one that comes with Labwright and
+        is for its demo, nor one that is here."""
         rows = self.chooser.catalogue.models
+        there = {wish.model, *(one.model for one in self.plan.workers)}
         notes = list(self.plan.notes)
-        offers = [self.offer(Wish(one)) for one in rows if one != model and "bundled" not in rows[one]]
-        self.plan.notes[:] = notes  # what was only asked about is not worth a note
-        fits = [
-            one.wish.model
-            for one in offers
-            if isinstance(one, Offer) and max(self.slots[at].free for at in one.want.slots) >= one.want.levels[-1].need
+        offers = [
+            self.offer(Wish(name, tokens=wish.tokens, gpus=wish.gpus))
+            for name, row in rows.items()
+            if name not in there and "bundled" not in row and int(row["context_length"]) >= wish.tokens
         ]
+        self.plan.notes[:] = notes  # what was only asked about is not worth a note
+        rooms = [(one.wish.model, *self.least(one)) for one in offers if isinstance(one, Offer)]
+        fits = [name for name, need, room in rooms if need <= room]
         return sorted(fits, key=lambda one: (-int(rows[one]["parameters"]), one))
 
     def kind(self, wish: Wish, rank: int, gpus: Sequence[Gpu]) -> str:

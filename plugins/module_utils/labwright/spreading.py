@@ -117,9 +117,10 @@ def pins_of(lab: Fleet, rooms: Sequence[Room]) -> dict[str, list[dict[str, Any]]
 def no_room(group: Group) -> None:
     """``fit`` that places nothing is no fault, and worth knowing."""
     for room, offer in group.members.values():
-        least = offer.want.levels[-1].need
-        free = max(room.slots[at].free for at in offer.want.slots)
-        room.plan.notes.append(finding("LW-FIT-010", model=group.model, need=least, room=free))
+        if any(one.model == group.model for one in room.plan.workers):
+            continue  # by another wish: a number, or its own
+        need, free = room.least(offer)
+        room.plan.notes.append(finding("LW-FIT-010", model=group.model, need=need, room=free))
 
 
 def groups_of(rooms: Sequence[Room]) -> list[Group]:
@@ -194,8 +195,9 @@ def place_numbers(groups: Sequence[Group], rooms: Sequence[Room]) -> list[int]:
 
 
 def spread_out(group: Group, most: int | None, best: int) -> int:
-    """New copies, each where it does best: the quality, the emptiest of equals, the tightest room, the host's name.
-    ``best`` is the best level that may be taken; a model that has none as low takes its lowest."""
+    """New copies, each where it does best: a card before a CPU, whose fp32 is the better quality and many times slower;
+    then the quality, the emptiest of equals, the tightest room, the host's name. ``best`` is the best level that may be
+    taken; a model that has none as low takes its lowest."""
     heap: list[tuple[Any, ...]] = []
     for room, offer in group.members.values():
         for at in sorted(offer.want.slots) if offer.wish.gpus <= 1 else [-1]:
@@ -204,14 +206,15 @@ def spread_out(group: Group, most: int | None, best: int) -> int:
     placed = 0
     while heap and (most is None or placed < most):
         key = heapq.heappop(heap)
-        room, offer = group.members[key[4]]
-        fresh = bid(room, offer, key[5], best)
+        *_, host, at = key
+        room, offer = group.members[host]
+        fresh = bid(room, offer, at, best)
         if fresh == [key]:
-            where = placement(room, offer, key[5], best)
+            where = placement(room, offer, at, best)
             if where is not None:
                 room.add(offer, where, replica=True)
                 placed += 1
-            fresh = bid(room, offer, key[5], best)
+            fresh = bid(room, offer, at, best)
         for one in fresh:
             heapq.heappush(heap, one)
     return placed
@@ -225,7 +228,7 @@ def bid(room: Room, offer: Offer, at: int, best: int) -> list[tuple[Any, ...]]:
     here = max(room.copies[offer.wish.model, one] for one in where.slots)
     left = room.slots[where.slots[0]].free - where.each
     on_host = sum(room.copies[offer.wish.model, one] for one in range(len(room.slots)))
-    return [(where.level.rank, here, on_host, left, room.host.name, at)]
+    return [(not room.gpus, where.level.rank, here, on_host, left, room.host.name, at)]
 
 
 def placement(room: Room, offer: Offer, at: int, best: int) -> Placement | None:

@@ -763,6 +763,24 @@ def test_a_version_is_its_numbers(text: str, parts: tuple[int, ...]) -> None:
     assert hardware.version(text) == parts
 
 
+@pytest.mark.parametrize(
+    ("name", "arm"),
+    [
+        ("NVIDIA GH200 480GB", True),
+        ("NVIDIA GB10", True),
+        ("GB200", True),
+        ("NVIDIA GB300", True),
+        ("NVIDIA H200", False),
+        ("NVIDIA B200", False),
+        ("NVIDIA GB100", False),
+    ],
+)
+def test_a_card_that_comes_only_with_an_arm_processor_is_refused_once(name: str, arm: bool) -> None:
+    rows = [{"name": name, "memory_mib": 98304, "compute_capability": "9.0"}] * 2
+    found, wrong = hardware.given({"driver_version": "580.65.06", "gpus": rows}, "h", KNOWN)
+    assert (ids(wrong), len(found.gpus)) == (["LW-GPU-017"] if arm else [], 2)
+
+
 def test_a_mig_device_on_paper_is_no_whole_card() -> None:
     rows = [{"name": "NVIDIA A100-SXM4-40GB MIG 2g.10gb", "memory_mib": 9856, "uuid": f"MIG-{at}"} for at in (1, 2)]
     found, wrong = hardware.given({"driver_version": "580.65.06", "gpus": rows}, "h", KNOWN)

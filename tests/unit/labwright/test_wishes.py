@@ -15,11 +15,17 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     "lab_name": (["lab", "room-2"], [("Room 2", "fits"), ("", "fits"), (5, "type string")]),
     "lab_address": (["192.0.2.1", "gpu01"], [("", "non-empty"), (None, "type string")]),
     "lab_models": (
-        [["labwright-demo"], [{"name": "a", "aliases": ["b"]}]],
+        [["labwright-demo"], [{"name": "a", "aliases": ["b", "gpt-3.5-turbo", "Qwen/Qwen2.5_7B:latest"]}]],
         [
             ([], "non-empty"),
             ("a", "auto or array"),
             ([{"aliases": []}], "name"),
+            (
+                [{"name": "a", "aliases": ["b", "gpt-4,gpt-3.5"]}],
+                "['aliases'][1] is 'gpt-4,gpt-3.5'; expected text that fits",
+            ),
+            ([{"name": "a", "aliases": ["my model"]}], "is 'my model'"),
+            ([{"name": "a", "aliases": ["--device"]}], "is '--device'"),
             ([{"name": "a", "gpu": 1}], "gpu"),
         ],
     ),
