@@ -146,6 +146,7 @@ class ActionModule(ActionBase):
             language = str(fleet[0].wishes["lab_language"]) if fleet else "en"
             loaded = catalog.load(ROOT / "env", None)
             whole, by_host = inventory.check(fleet, loaded)
+            whole += inventory.differing(given)
             wanted = {name for host in fleet for name in inventory.named(host, loaded)}
             for host in fleet:
                 by_host[host.name] += inventory.check_endpoints(given[host.name].get("autogen_endpoints"), wanted)

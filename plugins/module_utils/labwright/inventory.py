@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from labwright import builds, mirrors, paths
 from labwright.authority import DNS
 from labwright.catalog import Catalogue
-from labwright.wishes import Host
+from labwright.wishes import Host, table
 from labwright.words import Finding, Refused, finding
 
 FRONTEND, AGENTS, WEB = "frontend", "agents", "web"
@@ -100,6 +101,23 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
         if len(models) > 1
     ]
     return whole, by_host
+
+
+def differing(given: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """What hosts (``given``: their variables) say differently, though the lab has one of it. No secret is repeated."""
+    found = []
+    for wish, row in table().items():
+        hosts: dict[str, list[str]] = {}
+        for name, variables in sorted(given.items()) if "one" in row else ():
+            said = variables.get(wish, row.get("default", "-"))
+            hosts.setdefault(json.dumps(said, sort_keys=True, default=str), []).append(name)
+        if len(hosts) > 1:
+            # Of a thousand hosts the first of each side tell where to look.
+            sides = [f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for names in hosts.values()]
+            values = ["" if "secret" in row else f": {json.loads(said)}" for said in hosts]
+            told = [f"{side}{value}" for side, value in zip(sides, values, strict=True)]
+            found.append(finding("LW-PLAN-049", wish=wish, sides="; ".join(told)))
+    return found
 
 
 def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:

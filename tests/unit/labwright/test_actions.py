@@ -207,6 +207,7 @@ def test_an_unreachable_host_is_ansibles_own_matter() -> None:
 
 
 HUSH = "pa55word"
+ANNA, BEN = "anna-1234567890123456789", "ben-12345678901234567890"
 LOGINS = {"mirror.example": {"user": "lab", "password": HUSH}}
 FROM_MIRROR = {"verb": "model", "request": {"files": [{"url": "https://mirror.example/x"}]}}
 
@@ -406,6 +407,42 @@ def test_check_refuses_what_can_be_refused_without_asking_a_host(
     task_vars["groups"].update(groups)
     result = act({"do": "check"}, task_vars)
     assert (result["failed"], result["code"]) == (True, code)
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "here", "sides"),
+    [
+        ("lab_name", "north", None, "ctl10: north; w11: lab"),
+        ("lab_plan_dir", "/srv/plan", "/srv/else", "ctl10: /srv/plan; w11: /srv/else"),
+        ("lab_secrets_dir", None, "/srv/secrets", "ctl10: -; w11: /srv/secrets"),
+        ("lab_api_keys", {"anna": ANNA}, {"anna": [ANNA, BEN]}, "ctl10; w11"),
+        ("lab_api_keys", {"anna": ANNA}, None, "ctl10; w11"),
+    ],
+)
+def test_check_refuses_hosts_that_differ_in_what_the_lab_has_one_of(
+    wish: str, there: Any, here: Any, sides: str
+) -> None:
+    """Two names would be two authorities and two sets of keys; no key is repeated."""
+    task_vars = variables()
+    for name, value in (("ctl10", there), ("w11", here)):
+        task_vars["hostvars"][name].update({wish: value} if value is not None else {})
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-049")
+    assert f"Hosts differ in {wish}, of which the lab has one ({sides})." in result["msg"]
+    assert ANNA not in result["msg"]
+
+
+def test_check_takes_a_default_that_is_written_out_and_keys_in_another_order() -> None:
+    task_vars = variables()
+    task_vars["hostvars"]["ctl10"].update(lab_name="lab", lab_api_keys={"anna": ANNA, "ben": BEN})
+    task_vars["hostvars"]["w11"].update(lab_api_keys={"ben": BEN, "anna": ANNA}, lab_verdict="/x/verdict.json")
+    assert not act({"do": "check"}, task_vars).get("failed")
+
+
+def test_check_names_the_first_hosts_of_each_side() -> None:
+    given = {f"w{at}": {"lab_name": "north"} for at in range(5)} | {"x": {}}
+    (found,) = LABWRIGHT.inventory.differing(given)
+    assert found.values["sides"] == "w0, w1, w2 …: north; x: lab"
 
 
 def test_check_speaks_the_labs_language() -> None:
