@@ -112,12 +112,36 @@ def differing(given: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
             said = variables.get(wish, row.get("default", "-"))
             hosts.setdefault(json.dumps(said, sort_keys=True, default=str), []).append(name)
         if len(hosts) > 1:
-            # Of a thousand hosts the first of each side tell where to look.
-            sides = [f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}" for names in hosts.values()]
-            values = ["" if "secret" in row else f": {json.loads(said)}" for said in hosts]
-            told = [f"{side}{value}" for side, value in zip(sides, values, strict=True)]
-            found.append(finding("LW-PLAN-049", wish=wish, sides="; ".join(told)))
+            sides = [
+                some(names) + ("" if "secret" in row else f": {json.loads(said)}") for said, names in hosts.items()
+            ]
+            found.append(finding("LW-PLAN-049", wish=wish, sides="; ".join(sides)))
     return found
+
+
+def unwired(
+    fleet: Sequence[Host], given: Mapping[str, Mapping[str, Any]], wiring: Mapping[str, Iterable[str]]
+) -> list[Finding]:
+    """Hosts whose variables (``given``) lack some that hand the plan to the roles (``wiring``: their names, by group):
+    there the roles would take their own defaults. A machine on paper needs none. How Ansible connects is the site's."""
+    found = []
+    for group, names in wiring.items():
+        wanted = {one for one in names if not one.startswith("ansible_")}
+        lacking = {
+            host.name: missing
+            for host in fleet
+            if group in ("all", *host.groups) and "hardware_given" not in host.wishes
+            if (missing := wanted - set(given[host.name]))
+        }
+        if lacking:
+            missed = sorted(set().union(*lacking.values()))
+            found.append(finding("LW-PLAN-050", hosts=some(sorted(lacking)), names=some(missed), group=group))
+    return found
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few; of a thousand hosts they tell where to look."""
+    return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
 
 
 def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:

@@ -207,6 +207,7 @@ def test_an_unreachable_host_is_ansibles_own_matter() -> None:
 
 
 HUSH = "pa55word"
+WIRING = LABWRIGHT.catalog.read(LABWRIGHT.WIRING / "all/wiring.yml")
 ANNA, BEN = "anna-1234567890123456789", "ben-12345678901234567890"
 LOGINS = {"mirror.example": {"user": "lab", "password": HUSH}}
 FROM_MIRROR = {"verb": "model", "request": {"files": [{"url": "https://mirror.example/x"}]}}
@@ -293,7 +294,7 @@ def whole_bundle(folder: Path, tags: Collection[str] | None = None) -> Path:
 
 def variables(name: str = "ctl10", **wishes: Any) -> dict[str, Any]:
     """What Ansible gives the plugin: two hosts that are not on paper, both in the play."""
-    common = {"lab_models": ["labwright-demo"], "inventory_dir": "/x", **wishes}
+    common = {**WIRING, "lab_models": ["labwright-demo"], "inventory_dir": "/x", **wishes}
     return {
         "inventory_hostname": name,
         "ansible_play_hosts_all": ["ctl10", "w11"],
@@ -443,6 +444,33 @@ def test_check_names_the_first_hosts_of_each_side() -> None:
     given = {f"w{at}": {"lab_name": "north"} for at in range(5)} | {"x": {}}
     (found,) = LABWRIGHT.inventory.differing(given)
     assert found.values["sides"] == "w0, w1, w2 …: north; x: lab"
+
+
+def test_check_refuses_an_inventory_that_does_not_hand_the_plan_to_the_roles() -> None:
+    task_vars = variables()
+    for name in WIRING:
+        del task_vars["hostvars"]["w11"][name]
+    del task_vars["hostvars"]["ctl10"]["gateway_record"]  # a copy that is older than this Labwright
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-050")
+    assert "on ctl10, w11: anaconda_installer, anaconda_prefix, anaconda_store … are not set" in result["msg"]
+    assert "group_vars/all/wiring.yml" in result["msg"]
+    task_vars["hostvars"]["ctl10"]["gateway_record"] = "/srv/records"  # the site's own value is one
+    task_vars["hostvars"]["w11"]["hardware_given"] = {"memory_mib": 16384}
+    assert not act({"do": "check"}, task_vars).get("failed"), "a machine on paper is not changed"
+
+
+def test_check_wants_the_wiring_of_windows_where_windows_is_but_not_its_way_to_connect() -> None:
+    shipped = LABWRIGHT.catalog.read(LABWRIGHT.WIRING / "windows/wiring.yml")
+    task_vars = variables()
+    task_vars["groups"]["windows"] = ["w11"]
+    task_vars["hostvars"]["w11"].update({name: shipped[name] for name in shipped if name.startswith("lab_")})
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-050")
+    assert "on w11: anaconda_folders" in result["msg"]
+    assert "group_vars/windows/wiring.yml" in result["msg"]
+    task_vars["hostvars"]["w11"].update({name: shipped[name] for name in shipped if not name.startswith("ansible_")})
+    assert not act({"do": "check"}, task_vars).get("failed")
 
 
 def test_check_speaks_the_labs_language() -> None:
