@@ -95,6 +95,8 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
         plan.problems.append(finding("LW-HOST-001", seconds=round(hardware.clock_skew_s), most=MOST_SKEW_S))
     if hardware.platform != host.platform:
         plan.problems.append(finding("LW-PLAN-040", found=hardware.platform, group=paths.GROUP))
+    if "api" in plan.duties and hardware.nginx_confined:
+        plan.problems.append(finding("LW-PLAN-051"))
     if "agent" in plan.duties:
         lock_up(plan, host, hardware)
     if not plan.duties:

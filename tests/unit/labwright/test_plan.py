@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from labwright import inventory, memory
 from labwright.builds import covers
-from labwright.hardware import Gpu, Hardware
+from labwright.hardware import Gpu, Hardware, seen
 from labwright.planned import Fleet, HostPlan
 from labwright.wishes import Host, host_of
 from labwright.words import finding
@@ -1217,6 +1217,15 @@ def test_wishes_that_can_be(wishes: dict[str, Any]) -> None:
 def test_an_address_that_each_host_takes_for_itself_is_refused_in_a_lab_of_several() -> None:
     fleet = [host("c1", "controller", lab_address="127.0.1.1"), host("w2", "workers")]
     assert checked(fleet) == ([], {"c1": ["LW-PLAN-023"]})
+
+
+def test_nginx_that_selinux_confines_is_no_gateway() -> None:
+    confined = seen({"nginx_confined": True}, real().gpus)[0]
+    fleet = [host("a1", "api"), host("c2", "controller workers", lab_models=["demo"])]
+    made = lab(fleet, {"a1": confined, "c2": machine(nginx_confined=True)})
+    assert ids(made.hosts["a1"].problems) == ["LW-PLAN-051"]
+    assert ids(made.hosts["c2"].problems) == []
+    assert lab(fleet, {"a1": seen({}, real().gpus)[0]}).met
 
 
 NAMED = {"lab_address": "gpu01.lab.example"}
