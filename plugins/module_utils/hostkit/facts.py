@@ -5,9 +5,8 @@ Request: ``paths`` (where things will be put), ``now`` (the control node's clock
 where it is another one), ``cpus``, ``memory_mib``, ``disk`` (free MiB at each path's nearest existing parent),
 ``present`` (what of ours is whole below the paths), ``listening`` (TCP sockets: address, port, unit), ``systemd``
 (whether it runs), ``nginx_confined`` (by SELinux), ``clock_skew_s`` (ahead of the control node; with what the request
-needed to get here),
-``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``, ``fields`` of the query,
-``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
+needed to get here), ``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``,
+``fields`` of the query, ``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
 """
 
 from __future__ import annotations
