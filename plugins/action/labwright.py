@@ -70,6 +70,7 @@ from labwright.safe import Safe, opened
 from labwright.words import LANGUAGES, Finding, Refused, finding
 
 ROOT = Path(__file__).resolve().parents[2]
+WIRING = ROOT / "inventories" / "lab" / "group_vars"
 MAKER = ROOT / "env" / "bundle.py"
 
 
@@ -146,6 +147,8 @@ class ActionModule(ActionBase):
             language = str(fleet[0].wishes["lab_language"]) if fleet else "en"
             loaded = catalog.load(ROOT / "env", None)
             whole, by_host = inventory.check(fleet, loaded)
+            wiring = {group: catalog.read(WIRING / group / "wiring.yml") for group in ("all", paths.GROUP)}
+            whole += inventory.differing(given) + inventory.unwired(fleet, given, wiring)
             wanted = {name for host in fleet for name in inventory.named(host, loaded)}
             for host in fleet:
                 by_host[host.name] += inventory.check_endpoints(given[host.name].get("autogen_endpoints"), wanted)

@@ -19,6 +19,8 @@ pytestmark = pytest.mark.usefixtures("fresh")
         ({"lab_api_prot": 9528}, "did you mean lab_api_port?"),
         ({"fastchat_heartbeats_s": 5}, "did you mean fastchat_heartbeat_s?"),
         ({"lab_root": "/opt/my lab"}, "LW-VAR-002"),
+        ({"lab_address": "{{ inventory_hostname }}"}, "LW-PLAN-048"),
+        ({"lab_name": "{{ inventory_hostname }}"}, "LW-PLAN-049"),
         ({"lab_models": [{"name": "labwright-demo", "aliases": ["chatglm2-6b"]}, "chatglm2-6b"]}, "LW-PLAN-010"),
     ],
 )
@@ -135,7 +137,8 @@ def test_a_machine_that_is_not_there_is_planned_without_a_connection(lab: Lab) -
     given = {"platform": "linux-64", "driver_version": "535.104.05", "memory_mib": 32768, "disk_free_mib": 200000}
     wishes: dict[str, object] = {"lab_models": [{"name": "chatglm2-6b"}], "lab_stack": ""}
     variables = {**wishes, "hardware_given": {**given, "gpus": [card]}}
-    run = lab.play("playbooks/plan.yml", ansible_host="192.0.2.1", lab_address="{{ inventory_hostname }}", **variables)
+    address = "192.0.2.{{ groups['all'].index(inventory_hostname) + 1 }}"
+    run = lab.play("playbooks/plan.yml", ansible_host="192.0.2.1", lab_address=address, **variables)
     assert run.status == 0, "nobody was asked: this address leads nowhere"
     worker = lab.plan()["hosts"]["e2e-w1"]["workers"][0]
     assert (worker["torch"]["tag"], worker["quantization"], worker["gpus"][0]["name"]) == (

@@ -4,9 +4,9 @@ Request: ``paths`` (where things will be put), ``now`` (the control node's clock
 (``data``): ``system``, ``machine``, ``distribution``, ``version``, ``python``, ``glibc`` (the C library's version, ""
 where it is another one), ``cpus``, ``memory_mib``, ``disk`` (free MiB at each path's nearest existing parent),
 ``present`` (what of ours is whole below the paths), ``listening`` (TCP sockets: address, port, unit), ``systemd``
-(whether it runs), ``clock_skew_s`` (ahead of the control node; with what the request needed to get here),
-``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``, ``fields`` of the query,
-``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
+(whether it runs), ``nginx_confined`` (by SELinux), ``clock_skew_s`` (ahead of the control node; with what the request
+needed to get here), ``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``,
+``fields`` of the query, ``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ def run(request: dict[str, Any], _check: bool) -> Result:
             "present": present([Path(path) for path in request.get("paths", [])]),
             "listening": listening(Path("/proc")),
             "systemd": Path("/run/systemd/system").is_dir(),
+            "nginx_confined": nginx_confined(Path("/")),
             "clock_skew_s": round(time.time() - request["now"], 1) if "now" in request else 0.0,
             "nvidia_smi": nvidia_smi(Path("/proc")),
         }
@@ -58,6 +59,15 @@ def os_release(path: Path) -> dict[str, str]:
         return {}
     pairs = re.findall(r'^([A-Z_]+)="?([^"\n]*)"?$', path.read_text(encoding="utf-8"), re.MULTILINE)
     return dict(pairs)
+
+
+def nginx_confined(root: Path) -> bool:
+    """Whether SELinux is enforcing, and for nginx's domain too: `semanage permissive -a httpd_t` leaves a module."""
+    try:
+        enforcing = (root / "sys/fs/selinux/enforce").read_text(encoding="ascii").strip() == "1"
+    except OSError:
+        return False
+    return enforcing and not list(root.glob("var/lib/selinux/*/active/modules/*/permissive_httpd_t"))
 
 
 def memory_mib() -> int:

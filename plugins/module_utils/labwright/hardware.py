@@ -67,6 +67,7 @@ class Hardware:
     clock_skew_s: float = 0.0
     glibc: str = ""
     server: bool = False  # Windows Server, which Docker Desktop does not run on
+    nginx_confined: bool = False  # by SELinux
 
 
 def version(text: str) -> tuple[int, ...]:
@@ -133,6 +134,7 @@ def seen(facts: Mapping[str, Any], known: Gpus) -> tuple[Hardware, list[Finding]
             clock_skew_s=float(facts.get("clock_skew_s", 0.0)),
             glibc=str(facts.get("glibc", "")),
             server=bool(facts.get("server", False)),
+            nginx_confined=bool(facts.get("nginx_confined", False)),
         ),
         found,
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from labwright import builds, mirrors, paths
+from labwright.authority import DNS
 from labwright.catalog import Catalogue
-from labwright.wishes import Host
+from labwright.wishes import Host, table
 from labwright.words import Finding, Refused, finding
 
 FRONTEND, AGENTS, WEB = "frontend", "agents", "web"
@@ -72,9 +74,11 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
     whole = topology(fleet, catalogue)
     by_host: dict[str, list[Finding]] = {host.name: [] for host in fleet}
     addresses: dict[str, list[str]] = {}
+    reached = asked_by_others(fleet)
     for host in fleet:
         addresses.setdefault(host.address, []).append(host.name)
-        by_host[host.name] += check_host(host, len(fleet), catalogue) + check_windows(host, fleet)
+        by_host[host.name] += check_address(host, len(fleet), reached[host.name])
+        by_host[host.name] += check_host(host, catalogue) + check_windows(host, fleet)
     for address, names in sorted(addresses.items()):
         if len(names) > 1:
             whole.append(finding("LW-PLAN-016", address=address, hosts=sorted(names)))
@@ -97,6 +101,47 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
         if len(models) > 1
     ]
     return whole, by_host
+
+
+def differing(given: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """What hosts (``given``: their variables) say differently, though the lab has one of it. No secret is repeated."""
+    found = []
+    for wish, row in table().items():
+        hosts: dict[str, list[str]] = {}
+        for name, variables in sorted(given.items()) if "one" in row else ():
+            said = variables.get(wish, row.get("default", "-"))
+            hosts.setdefault(json.dumps(said, sort_keys=True, default=str), []).append(name)
+        if len(hosts) > 1:
+            sides = [
+                some(names) + ("" if "secret" in row else f": {json.loads(said)}") for said, names in hosts.items()
+            ]
+            found.append(finding("LW-PLAN-049", wish=wish, sides="; ".join(sides)))
+    return found
+
+
+def unwired(
+    fleet: Sequence[Host], given: Mapping[str, Mapping[str, Any]], wiring: Mapping[str, Iterable[str]]
+) -> list[Finding]:
+    """Hosts whose variables (``given``) lack some that hand the plan to the roles (``wiring``: their names, by group):
+    there the roles would take their own defaults. A machine on paper needs none. How Ansible connects is the site's."""
+    found = []
+    for group, names in wiring.items():
+        wanted = {one for one in names if not one.startswith("ansible_")}
+        lacking = {
+            host.name: missing
+            for host in fleet
+            if group in ("all", *host.groups) and "hardware_given" not in host.wishes
+            if (missing := wanted - set(given[host.name]))
+        }
+        if lacking:
+            missed = sorted(set().union(*lacking.values()))
+            found.append(finding("LW-PLAN-050", hosts=some(sorted(lacking)), names=some(missed), group=group))
+    return found
+
+
+def some(names: Sequence[str]) -> str:
+    """The first few; of a thousand hosts they tell where to look."""
+    return f"{', '.join(names[:3])}{' …' if len(names) > 3 else ''}"
 
 
 def topology(fleet: Sequence[Host], catalogue: Catalogue) -> list[Finding]:
@@ -133,13 +178,36 @@ def misspelt(fleet: Sequence[Host]) -> list[Finding]:
     return found
 
 
-def check_host(host: Host, hosts: int, catalogue: Catalogue) -> list[Finding]:
+def asked_by_others(fleet: Sequence[Host]) -> dict[str, list[str]]:
+    """For each host, the groups whose part of FastChat would be asked by other hosts there, and so listen at its
+    address."""
+    controllers, workers, apis = (
+        {one.name for one in fleet if group in one.groups} for group in ("controller", "workers", "api")
+    )
+    askers = {"controller": controllers | workers | apis, "workers": controllers | apis}
+    return {host.name: [group for group, names in askers.items() if names != {host.name}] for host in fleet}
+
+
+def check_address(host: Host, hosts: int, reached: Sequence[str]) -> list[Finding]:
+    """What a host is reached by: an IPv4 address where something listens at it, else a name will do. Only the gateway
+    can listen at a name (nginx looks it up), and does so for the site's own certificate: no public one has private
+    addresses."""
+    address = host.address
+    if address.lower() in ("localhost", "ip6-localhost", "::1"):
+        return [finding("LW-KNOWN-001", address=address)]
+    if hosts > 1 and is_loopback(address):
+        return [finding("LW-PLAN-023", address=address)]
+    if is_ipv4(address):
+        return []
+    if not is_name(address):
+        return [finding("LW-PLAN-047", address=repr(address))]
+    listening = {*reached, *([] if "lab_certificate" in host.wishes else ["api"])} & host.groups
+    return [finding("LW-PLAN-048", name=address, groups=sorted(listening))] if listening else []
+
+
+def check_host(host: Host, catalogue: Catalogue) -> list[Finding]:
     """One host's wishes against the catalogue and against each other."""
     found = []
-    if host.address.lower() in ("localhost", "ip6-localhost", "::1"):
-        found.append(finding("LW-KNOWN-001", address=host.address))
-    elif hosts > 1 and is_loopback(host.address):
-        found.append(finding("LW-PLAN-023", address=host.address))
     for wish in wishes_of(host, catalogue):
         entry = catalogue.models.get(wish.model)
         if entry is None:
@@ -194,20 +262,25 @@ def check_windows(host: Host, fleet: Sequence[Host]) -> list[Finding]:
         return found
     if "api" in host.groups:
         found.append(finding("LW-PLAN-022"))
-    askers = {"controller", "api", *(["workers"] if "controller" in host.groups else [])}
-    named = sorted({one.address for one in fleet if askers & one.groups and not is_address(one.address)})
+    # Others that are let in here listen to FastChat themselves, which no name does (LW-PLAN-048).
+    named = sorted({one.address for one in fleet if "api" in one.groups and is_name(one.address)})
     if host.wishes["lab_firewall"] and {"controller", "workers"} & host.groups and named:
         found.append(finding("LW-PLAN-043", names=named))
     return found
 
 
-def is_address(text: str) -> bool:
-    """Whether it is an address and not a name."""
+def is_ipv4(text: str) -> bool:
+    """Whether it is an IPv4 address that one host can have; of IPv6 the gateway alone would know the brackets."""
     try:
-        ipaddress.ip_address(text)
+        found = ipaddress.IPv4Address(text)
     except ValueError:
         return False
-    return True
+    return not (found.is_unspecified or found.is_multicast or found.is_reserved)
+
+
+def is_name(text: str) -> bool:
+    """Whether it is a name of DNS. One that ends in a number is a mistyped address."""
+    return bool(DNS.fullmatch(text)) and not text.rpartition(".")[2].isdigit()
 
 
 def is_loopback(address: str) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 from labwright import builds, memory, paths
 from labwright.catalog import NO_LAST, Catalogue, TorchTable
 from labwright.hardware import UNIT_PREFIX, Hardware, version
-from labwright.inventory import DUTIES, check, wishes_of
+from labwright.inventory import DUTIES, asked_by_others, check, wishes_of
 from labwright.planned import Fleet, HostPlan
 from labwright.room import Chooser, Room
 from labwright.spreading import fill
@@ -103,6 +103,8 @@ def check_machine(plan: HostPlan, host: Host, hardware: Hardware, found: Sequenc
         plan.problems.append(finding("LW-HOST-001", seconds=round(hardware.clock_skew_s), most=MOST_SKEW_S))
     if hardware.platform != host.platform:
         plan.problems.append(finding("LW-PLAN-040", found=hardware.platform, group=paths.GROUP))
+    if "api" in plan.duties and hardware.nginx_confined:
+        plan.problems.append(finding("LW-PLAN-051"))
     if "agent" in plan.duties:
         lock_up(plan, host, hardware)
     if not plan.duties:
@@ -247,14 +249,13 @@ def connect(lab: Fleet, fleet: Sequence[Host]) -> None:
     agent asks the API of its own host if there is one: it works when the network does not. The others come after it."""
     hosts = {host.name: host for host in fleet}
     control = hosts.get(lab.controller)
-    workers = {host.name for host in fleet if "workers" in host.groups}
-    askers = {lab.controller, *lab.apis}  # of the workers
+    reached = asked_by_others(fleet)
     for name, plan in lab.hosts.items():
         host = hosts[name]
-        plan.workers_listen = LOOPBACK if askers == {name} else host.address
+        plan.workers_listen = host.address if "workers" in reached[name] else LOOPBACK
         if control:
-            alone = not (workers | askers) - {lab.controller}
-            place = {"host": LOOPBACK if alone else control.address, "port": control.wishes["lab_controller_port"]}
+            address = control.address if "controller" in reached[lab.controller] else LOOPBACK
+            place = {"host": address, "port": control.wishes["lab_controller_port"]}
             plan.controller_url = f"http://{place['host']}:{place['port']}"
             plan.controller = place if "controller" in plan.duties else {}
         if "api" in plan.duties:

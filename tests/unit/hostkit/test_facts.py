@@ -318,12 +318,32 @@ def test_systemd_runs_where_its_folder_is(monkeypatch: pytest.MonkeyPatch, there
     assert facts.run({}, False).data["systemd"] is there
 
 
+@pytest.mark.parametrize(
+    ("enforce", "module", "confined"),
+    [
+        ("1", "", True),
+        ("1", "targeted/active/modules/400/permissive_httpd_t", False),
+        ("1", "targeted/active/modules/400/permissive_sshd_t", True),
+        ("0", "", False),
+        ("", "", False),
+    ],
+)
+def test_nginx_is_confined_where_selinux_enforces_and_its_domain_is_not_permissive(
+    tmp_path: Path, enforce: str, module: str, confined: bool
+) -> None:
+    if enforce:
+        (tmp_path / "sys/fs/selinux").mkdir(parents=True)
+        (tmp_path / "sys/fs/selinux/enforce").write_text(enforce)
+    (tmp_path / "var/lib/selinux" / module).mkdir(parents=True)
+    assert facts.nginx_confined(tmp_path) is confined
+
+
 def test_the_whole_answer_is_plain_data_about_this_machine(tmp_path: Path) -> None:
     data = facts.run({"paths": [str(tmp_path / "new")]}, False).data
     assert json.loads(json.dumps(data)) == data
     assert set(data) == {
         *("system", "machine", "distribution", "version", "python", "glibc", "cpus", "memory_mib", "disk", "listening"),
-        *("present", "systemd", "clock_skew_s", "nvidia_smi"),
+        *("present", "systemd", "nginx_confined", "clock_skew_s", "nvidia_smi"),
     }
     assert data["cpus"] >= 1
     assert list(data["disk"]) == [str(tmp_path / "new")]

@@ -207,6 +207,8 @@ def test_an_unreachable_host_is_ansibles_own_matter() -> None:
 
 
 HUSH = "pa55word"
+WIRING = LABWRIGHT.catalog.read(LABWRIGHT.WIRING / "all/wiring.yml")
+ANNA, BEN = "anna-1234567890123456789", "ben-12345678901234567890"
 LOGINS = {"mirror.example": {"user": "lab", "password": HUSH}}
 FROM_MIRROR = {"verb": "model", "request": {"files": [{"url": "https://mirror.example/x"}]}}
 
@@ -292,7 +294,7 @@ def whole_bundle(folder: Path, tags: Collection[str] | None = None) -> Path:
 
 def variables(name: str = "ctl10", **wishes: Any) -> dict[str, Any]:
     """What Ansible gives the plugin: two hosts that are not on paper, both in the play."""
-    common = {"lab_models": ["labwright-demo"], "inventory_dir": "/x", **wishes}
+    common = {**WIRING, "lab_models": ["labwright-demo"], "inventory_dir": "/x", **wishes}
     return {
         "inventory_hostname": name,
         "ansible_play_hosts_all": ["ctl10", "w11"],
@@ -406,6 +408,69 @@ def test_check_refuses_what_can_be_refused_without_asking_a_host(
     task_vars["groups"].update(groups)
     result = act({"do": "check"}, task_vars)
     assert (result["failed"], result["code"]) == (True, code)
+
+
+@pytest.mark.parametrize(
+    ("wish", "there", "here", "sides"),
+    [
+        ("lab_name", "north", None, "ctl10: north; w11: lab"),
+        ("lab_plan_dir", "/srv/plan", "/srv/else", "ctl10: /srv/plan; w11: /srv/else"),
+        ("lab_secrets_dir", None, "/srv/secrets", "ctl10: -; w11: /srv/secrets"),
+        ("lab_api_keys", {"anna": ANNA}, {"anna": [ANNA, BEN]}, "ctl10; w11"),
+        ("lab_api_keys", {"anna": ANNA}, None, "ctl10; w11"),
+    ],
+)
+def test_check_refuses_hosts_that_differ_in_what_the_lab_has_one_of(
+    wish: str, there: Any, here: Any, sides: str
+) -> None:
+    """Two names would be two authorities and two sets of keys; no key is repeated."""
+    task_vars = variables()
+    for name, value in (("ctl10", there), ("w11", here)):
+        task_vars["hostvars"][name].update({wish: value} if value is not None else {})
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-049")
+    assert f"Hosts differ in {wish}, of which the lab has one ({sides})." in result["msg"]
+    assert ANNA not in result["msg"]
+
+
+def test_check_takes_a_default_that_is_written_out_and_keys_in_another_order() -> None:
+    task_vars = variables()
+    task_vars["hostvars"]["ctl10"].update(lab_name="lab", lab_api_keys={"anna": ANNA, "ben": BEN})
+    task_vars["hostvars"]["w11"].update(lab_api_keys={"ben": BEN, "anna": ANNA}, lab_verdict="/x/verdict.json")
+    assert not act({"do": "check"}, task_vars).get("failed")
+
+
+def test_check_names_the_first_hosts_of_each_side() -> None:
+    given = {f"w{at}": {"lab_name": "north"} for at in range(5)} | {"x": {}}
+    (found,) = LABWRIGHT.inventory.differing(given)
+    assert found.values["sides"] == "w0, w1, w2 …: north; x: lab"
+
+
+def test_check_refuses_an_inventory_that_does_not_hand_the_plan_to_the_roles() -> None:
+    task_vars = variables()
+    for name in WIRING:
+        del task_vars["hostvars"]["w11"][name]
+    del task_vars["hostvars"]["ctl10"]["gateway_record"]  # a copy that is older than this Labwright
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-050")
+    assert "on ctl10, w11: anaconda_installer, anaconda_prefix, anaconda_store … are not set" in result["msg"]
+    assert "group_vars/all/wiring.yml" in result["msg"]
+    task_vars["hostvars"]["ctl10"]["gateway_record"] = "/srv/records"  # the site's own value is one
+    task_vars["hostvars"]["w11"]["hardware_given"] = {"memory_mib": 16384}
+    assert not act({"do": "check"}, task_vars).get("failed"), "a machine on paper is not changed"
+
+
+def test_check_wants_the_wiring_of_windows_where_windows_is_but_not_its_way_to_connect() -> None:
+    shipped = LABWRIGHT.catalog.read(LABWRIGHT.WIRING / "windows/wiring.yml")
+    task_vars = variables()
+    task_vars["groups"]["windows"] = ["w11"]
+    task_vars["hostvars"]["w11"].update({name: shipped[name] for name in shipped if name.startswith("lab_")})
+    result = act({"do": "check"}, task_vars)
+    assert (result["failed"], result["code"]) == (True, "LW-PLAN-050")
+    assert "on w11: anaconda_folders" in result["msg"]
+    assert "group_vars/windows/wiring.yml" in result["msg"]
+    task_vars["hostvars"]["w11"].update({name: shipped[name] for name in shipped if not name.startswith("ansible_")})
+    assert not act({"do": "check"}, task_vars).get("failed")
 
 
 def test_check_speaks_the_labs_language() -> None:

@@ -113,10 +113,13 @@ def test_a_site_with_rules_of_its_own_gets_none_of_ours() -> None:
 
 
 def test_names_are_handed_on_and_a_machine_on_paper_is_no_peer() -> None:
-    fleet = [host("c1", "controller api"), host("w2", "workers", lab_address="w2.example.org"), host("w3", "workers")]
+    own = {"certificate": "api.crt", "key": "api.key", "authority": "site.crt"}
+    api = host("a1", "api", lab_address="api.example.org", lab_certificate=own)
+    fleet = [api, host("c1", "controller"), host("w2", "workers"), host("w3", "workers")]
     found = requests(fleet, machines={"w3": machine(source="given")})
-    assert row(found["c1"], "inward", "controller")["from"] == ["w2.example.org"]
-    assert row(found["c1"], "peers", "worker")["to"] == ["w2.example.org"]
+    assert row(found["c1"], "inward", "controller")["from"] == ["api.example.org", "192.0.2.2"]
+    assert row(found["w2"], "inward", "worker")["from"] == ["api.example.org", "192.0.2.1"]
+    assert row(found["a1"], "peers", "worker")["to"] == ["192.0.2.2"]
     assert found["w3"] == doors.absent("linux-64")
 
 

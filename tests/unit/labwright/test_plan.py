@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from labwright import inventory, memory
 from labwright.builds import covers
-from labwright.hardware import Gpu, Hardware
+from labwright.hardware import Gpu, Hardware, seen
 from labwright.planned import Fleet, HostPlan
-from labwright.wishes import Host
+from labwright.wishes import Host, host_of
 from labwright.words import finding
 from unit.labwright.made_up import (
     MODELS,
@@ -1320,8 +1320,79 @@ def test_an_address_that_each_host_takes_for_itself_is_refused_in_a_lab_of_sever
     assert checked(fleet) == ([], {"c1": ["LW-PLAN-023"]})
 
 
-def test_a_name_is_an_address_and_is_not_looked_up() -> None:
-    assert checked([host("c1", "controller", lab_address="c1.example.org"), host("w2", "workers")]) == ([], {})
+def test_nginx_that_selinux_confines_is_no_gateway() -> None:
+    confined = seen({"nginx_confined": True}, real().gpus)[0]
+    fleet = [host("a1", "api"), host("c2", "controller workers", lab_models=["demo"])]
+    made = lab(fleet, {"a1": confined, "c2": machine(nginx_confined=True)})
+    assert ids(made.hosts["a1"].problems) == ["LW-PLAN-051"]
+    assert ids(made.hosts["c2"].problems) == []
+    assert lab(fleet, {"a1": seen({}, real().gpus)[0]}).met
+
+
+NAMED = {"lab_address": "gpu01.lab.example"}
+SITES_OWN = {"certificate": "api.crt", "key": "api.key", "authority": "site.crt"}
+
+
+@pytest.mark.parametrize(
+    ("fleet", "listening"),
+    [
+        ([host("c1", "controller", **NAMED), host("w2", "workers")], ["controller"]),
+        ([host("c1", "controller workers", **NAMED), host("a2", "api")], ["controller", "workers"]),
+        ([host("c1", "controller"), host("w2", "workers", **NAMED)], ["workers"]),
+        ([host("c1", "controller workers api", **NAMED)], ["api"]),
+        ([host("c1", "controller workers"), host("a2", "api", **NAMED)], ["api"]),
+        (
+            [host("c1", "controller api", lab_certificate=SITES_OWN, **NAMED), host("w2", "workers")],
+            ["controller"],
+        ),
+    ],
+)
+def test_no_service_listens_at_a_name(fleet: list[Host], listening: list[str]) -> None:
+    name = next(one.name for one in fleet if one.address == NAMED["lab_address"])
+    whole, by_host = inventory.check(fleet, catalogue())
+    (found,) = by_host[name]
+    assert (whole, found.id, found.values["groups"]) == ([], "LW-PLAN-048", listening)
+    assert "getent ahostsv4 gpu01.lab.example" in found.sentence()
+    assert not lab(fleet).met
+
+
+@pytest.mark.parametrize(
+    "fleet",
+    [
+        # Ansible connects by the name, the lab by the address.
+        [host("c1", "controller api workers", ansible_host="gpu01.lab.example", lab_address="192.0.2.1")],
+        [host("c1", "controller workers", **NAMED)],  # all on the loopback address
+        [host("c1", "controller api workers"), host("a2", "agents", **NAMED)],
+        # A public certificate is for a name, and nginx looks it up.
+        [host("c1", "controller workers"), host("a2", "api", lab_certificate=SITES_OWN, **NAMED)],
+        [host("c1", "controller api workers", lab_certificate=SITES_OWN, **NAMED)],
+    ],
+)
+def test_a_name_will_do_where_only_the_gateway_or_nothing_listens(fleet: list[Host]) -> None:
+    assert checked(fleet) == ([], {})
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        *("2001:db8::1", "[2001:db8::2]", "fe80::1%eth0", "::ffff:192.0.2.1"),
+        *("192.0.2.300", "192.0.2", "192.0.2.1/24", "0.0.0.0", "224.0.0.1", "255.255.255.255", "010.0.0.1"),  # noqa: S104
+        *("  192.0.2.4 ", "has space", "机房-01", "host_1", "-a", "a..b", "a.example.", "192.0.2.4\n", "h:22"),
+    ],
+)
+@pytest.mark.parametrize("groups", ["workers", "api", "agents", ""])
+def test_an_address_is_one(address: str, groups: str) -> None:
+    """Where nothing listens at it, too: it stands in firewalls, certificates and URLs."""
+    fleet = [host("c1", "controller api workers"), host("h2", groups, lab_address=address)]
+    assert checked(fleet) == ([], {"h2": ["LW-PLAN-047"]})
+    (found,) = lab(fleet).hosts["h2"].problems
+    assert repr(address) in found.sentence()
+    assert repr(address) in found.sentence("zh")
+
+
+def test_a_hosts_name_is_its_address_where_the_inventory_gives_none() -> None:
+    fleet = [host_of("机房-01", ["controller", "workers"], {"lab_models": ["demo"]})]
+    assert checked(fleet) == ([], {"机房-01": ["LW-PLAN-047"]})
 
 
 def test_only_workers_models_are_looked_at() -> None:

@@ -292,13 +292,16 @@ def test_a_host_on_paper_is_what_its_group_says() -> None:
 
 
 def test_a_rule_of_windows_firewall_takes_no_names() -> None:
-    named = host("ctl10", "controller api", lab_address="ctl.example.org")
-    other = host("w11", "workers", lab_address="w11.example.org", lab_models=[SMALL])
-    assert wrong([named, WORKER]) == ["LW-PLAN-043"]
-    own = Host(WORKER.name, WORKER.groups, {**WORKER.wishes, "lab_firewall": False})
-    assert wrong([named, own]) == wrong([named, other]) == []
-    assert wrong([CONTROL, other, WORKER]) == [], "no door of a worker is for another worker"
-    assert wrong([on_windows(host("c1", "controller")), host("a2", "api"), other]) == ["LW-PLAN-043"]
+    """Of those that must be let in, the API alone can have a name, with a certificate for it."""
+    own = {"certificate": "api.crt", "key": "api.key", "authority": "site.crt"}
+    control = host("ctl10", "controller")
+    named = host("a2", "api", lab_address="api.example.org", lab_certificate=own)
+    assert wrong([control, named, WORKER]) == ["LW-PLAN-043"]
+    assert wrong([on_windows(control), named, host("w3", "workers", lab_models=[SMALL])]) == ["LW-PLAN-043"]
+    itself = Host(WORKER.name, WORKER.groups, {**WORKER.wishes, "lab_firewall": False})
+    assert wrong([control, named, itself]) == []
+    agents_ = host("a3", "agents", lab_address="a3.example.org")
+    assert wrong([CONTROL, agents_, WORKER]) == [], "no door of a worker is for it"
 
 
 AGENTS = on_windows(host("win22", "agents", lab_bundle_url=""))

@@ -32,9 +32,12 @@ TABLE: dict[str, tuple[list[Any], list[tuple[Any, str]]]] = {
     "lab_stack": (["", "chatglm2"], [(["chatglm2"], "type string"), (None, "type string")]),
     "lab_engine": (["fastchat", "vllm"], [(["vllm"], "type string")]),
     "lab_device": (["auto", "cpu"], [("cuda", "one of ['auto', 'cpu']")]),
-    "lab_controller_port": ([1, 65535], [(0, "at least 1"), (65536, "at most 65535"), ("21001", "type integer")]),
-    "lab_worker_port": ([21002], [(-1, "at least 1"), (True, "type integer")]),
-    "lab_api_port": ([80], [(70000, "at most"), (80.5, "type integer")]),
+    "lab_controller_port": (
+        [1024, 65535],
+        [(1023, "at least 1024"), (65536, "at most 65535"), ("21001", "type integer")],
+    ),
+    "lab_worker_port": ([1024, 21002], [(1023, "at least 1024"), (True, "type integer")]),
+    "lab_api_port": ([1024, 8443], [(443, "at least 1024"), (70000, "at most"), (9527.5, "type integer")]),
     "lab_web_port": ([1024, 7860], [(1023, "at least 1024"), (65536, "at most 65535"), ("7860", "type integer")]),
     "lab_api_clients": ([[], ["192.0.2.0/24", "2001:db8::1"]], [("192.0.2.0/24", "type array"), ([1], "type string")]),
     "lab_firewall": ([True, False], [("no", "type boolean")]),
@@ -205,9 +208,9 @@ def test_all_problems_are_told_at_once() -> None:
 
 
 def test_a_host_has_the_defaults_and_its_own_wishes() -> None:
-    host = wishes.host_of("gpu01", ["workers"], {"lab_api_port": 80, "ansible_host": "192.0.2.7", "other": 1})
+    host = wishes.host_of("gpu01", ["workers"], {"lab_api_port": 8080, "ansible_host": "192.0.2.7", "other": 1})
     assert (host.name, host.groups, host.address) == ("gpu01", frozenset({"workers"}), "192.0.2.7")
-    assert host.wishes["lab_api_port"] == 80
+    assert host.wishes["lab_api_port"] == 8080
     assert host.wishes["lab_controller_port"] == 21001
     assert set(host.wishes) <= set(wishes.table())
 
