@@ -61,7 +61,8 @@ def fill(lab: Fleet, rooms: Sequence[Room], before: Mapping[str, Any]) -> None:
     groups = groups_of(rooms)
     elsewhere = [row for one in lab.hosts.values() for row in one.kept.get("workers", ()) if row["replica"]]
     old = {name: {row["order"]: row for row in rows} for name, rows in before.get("placed", {}).items()}
-    for group in groups:
+    # Who asks for one quantisation takes back his own first: whoever takes any may have another's.
+    for group in sorted(groups, key=lambda one: one.wish.quantization == "auto"):
         theirs = [row for row in elsewhere if group.was(row)][: group.count]
         elsewhere = [row for row in elsewhere if row not in theirs]
         group.kept = len(theirs)

@@ -1660,6 +1660,26 @@ def test_a_new_host_moves_nothing_in_any_lab(
         assert not Counter(one) - Counter(placed(second)[name])
 
 
+def test_whoever_takes_any_quantization_leaves_the_copies_of_whoever_asks_for_one() -> None:
+    """Found by the test above: `auto` kept the copy of a wish for fp16, which then had to move."""
+    wishes = [
+        {"name": "big", "quantization": "auto"},
+        {"name": "big", "quantization": "auto", "replicas": 3},
+        {"name": "big", "quantization": "fp16", "replicas": 3},
+    ]
+    fleet = [
+        host("h1", "api controller workers", lab_models=wishes, lab_worker_port=21000),
+        host("h2", "workers", lab_models=wishes, lab_worker_port=21000),
+    ]
+    hardware = {name: machine(card(49152, "3.7"), driver="460.27.03", named=name) for name in ("h1", "h2")}
+    first = lab(fleet, hardware)
+    grown = [*fleet, host("h9", "workers", lab_models=[{"name": "other"}])]
+    before = json.loads(json.dumps(written(first)))
+    second = lab(grown, {**hardware, "h9": machine(named="h9")}, before=before)
+    for name, one in placed(first).items():
+        assert not Counter(one) - Counter(placed(second)[name])
+
+
 RANK = {kind: rank for rank, kinds in enumerate(memory.LEVELS) for kind in kinds}
 
 
