@@ -165,6 +165,8 @@ def faults(task: Mapping[str, Any], windows: bool) -> list[str]:
         found += arguments(name, given)
     if short == "win_get_url" and (not plain.get("checksum") or plain.get("checksum_algorithm") != "sha256"):
         found.append("win_get_url: a download without its sha256")
+    if short == "win_find" and plain.get("depth") is not None:
+        found.append("win_find: depth counts folders side by side as levels; expected one win_find for each level")
     if short == "win_acl" and not re.match(r"S-1-|\{\{", str(plain.get("user"))):
         found.append(
             f"win_acl: {plain.get('user')} has another name on a Windows in another language; expected its number (SID)"
@@ -308,6 +310,7 @@ BAD = [
     ("ansible.windows.win_get_url: {url: u, checksum: '1', checksum_algorithm: sha256}", "dest is missing"),
     ("ansible.windows.win_get_url: {url: u, dest: d}", "without its sha256"),
     ("ansible.windows.win_file: {path: C:\\x, state: directory, recurse: true}", "no option recurse"),
+    ("ansible.windows.win_find: {paths: C:\\x, recurse: true, depth: 3}", "one win_find for each level"),
     ("ansible.windows.win_reboot: {msg: x, reboot_timeout: 3, test: y}", "no option test"),
     ("ansible.windows.win_firewall: some words", "takes no free form"),
     ("ansible.windows.win_pip: {name: x}", "there is no such module"),
@@ -363,6 +366,7 @@ BAD = [
     "no-module",
     "old-name",
     "download-sum",
+    "find-depth",
 )
 @pytest.mark.parametrize(("text", "words"), BAD)
 def test_a_bad_task_is_found(text: str, words: str) -> None:
