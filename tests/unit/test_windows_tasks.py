@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from jinja2 import Template
 
 ROOT = Path(__file__).resolve().parents[2]
 WINDOWS = ("ansible.windows.", "community.windows.")
@@ -264,6 +265,19 @@ def test_what_docker_desktop_needs_of_windows_is_there_before_its_installer_star
     order = [called(task)[0].rpartition(".")[2] for task in tasks(loaded)]
     features, restart, installer = (order.index(one) for one in ("win_optional_feature", "win_reboot", "include_role"))
     assert features < restart < installer
+
+
+@pytest.mark.trap("working-folder")
+@pytest.mark.parametrize(("system", "folder"), [("linux", "/"), ("windows", "C:\\ProgramData\\labwright\\etc")])
+def test_no_service_starts_where_everybody_may_make_what_it_would_import(system: str, folder: str) -> None:
+    given = yaml.safe_load((ROOT / "roles/service/defaults/main.yml").read_text(encoding="utf-8"))
+    starts = Template(given["service_working_directory"])
+    assert starts.render({**given, "service_system": system}) == folder
+    own = yaml.safe_load((ROOT / "roles/fastchat/vars/main.yml").read_text(encoding="utf-8"))["__fastchat_common"]
+    assert own["PYTHONSAFEPATH"] == "1"
+    for name in ("labwright-agent.j2", "labwright-agent.cmd.j2"):
+        command = (ROOT / "roles/autogen/templates" / name).read_text(encoding="utf-8")
+        assert " -P -m labwright_agents " in command
 
 
 @pytest.mark.trap("long-path")

@@ -180,7 +180,7 @@ def test_a_depth_counts_folders_side_by_side_as_the_module_does(context: Context
         folder.mkdir(parents=True)
         (folder / ".labwright.json").touch()
     options: dict[str, Any] = {
-        **{key: False for key in ("follow", "recurse", "use_regex", "case_sensitive", "get_checksum")},
+        **dict.fromkeys(("follow", "recurse", "use_regex", "case_sensitive", "get_checksum"), False),
         "file_type": "file", "patterns": [".labwright.json"],
     }  # fmt: skip
 

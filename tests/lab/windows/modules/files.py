@@ -313,8 +313,8 @@ def slurp(args: Result, context: Context) -> Result:
 
 
 def walked(folder: Path, args: Result, depth: int) -> Iterator[Path]:
-    """Yield what lies in a folder, and below where asked; with the module's own fault: each folder beside another counts
-    as one level down, and below 1 there is no end (ansible.windows#839)."""
+    """Yield what lies in a folder, and below where asked; with the module's own fault (ansible.windows#839): each
+    folder beside another counts as one level down, and below 1 there is no end."""
     below = depth
     for one in sorted(folder.iterdir(), key=lambda path: path.name.lower()):
         inner = one.is_dir() and (args["follow"] or not one.is_symlink())
