@@ -275,6 +275,31 @@ def test_logs_put_aside_are_bounded(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["a.log"], "what is being written stays"
 
 
+def test_a_log_that_cannot_be_removed_is_passed_over_and_the_start_counts(
+    host: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service's account may only read the logs of the others; what a reader has open stays too."""
+    for number, name in enumerate(("b/b-1.log", "a/a-1.log", "a/a-2.log", "a/a.log")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (number, number))
+    removed = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Access is denied", str(path))
+        removed(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "a"))
+    assert pace.run({"most": 1, "logs": str(tmp_path), "log_max": "3K"}, False).message == "start 1 within an hour"
+    left = sorted(path.name for path in tmp_path.glob("*/*.log"))
+    assert left == ["a-2.log", "a.log", "b-1.log"], "the next oldest goes instead"
+    with pytest.raises(Problem, match="LW-SERVICE-003"):
+        pace.run({"most": 1, "logs": str(tmp_path), "log_max": "3K"}, False)
+
+
 @pytest.mark.parametrize(("text", "size"), [("200M", 200 << 20), ("8k", 8192), ("1G", 1 << 30), ("77", 77)])
 def test_sizes(text: str, size: int) -> None:
     assert nssm.size(text) == size
