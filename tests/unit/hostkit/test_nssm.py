@@ -177,6 +177,13 @@ def test_it_ends_right_after_its_start(host: Windows) -> None:
     assert service.run(request(host), False).message == f"{NAME}: started", "a run that was cut off is made good"
 
 
+def test_windows_own_reason_is_told(host: Windows) -> None:
+    """A policy that keeps NT SERVICE from logging on as a service, say: nothing of ours ran, so no log says why."""
+    host.cannot = "The service did not start due to a logon failure."
+    with pytest.raises(Problem, match=r"LW-SERVICE-001: .*SERVICE_STOPPED.* said: labwright-toy: START: .* logon fail"):
+        service.run(request(host), False)
+
+
 def test_it_runs_and_does_not_answer(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(_request: dict[str, Any], _check: bool) -> None:
         raise Problem("LW-PROBE-001", "nothing listens")
