@@ -76,21 +76,27 @@ def test_text_is_of_the_code_page_with_crlf_unless_told_otherwise(machine: Machi
     assert (done.status, b"UnicodeEncodeError" in done.err) == (1, True)
 
 
-@pytest.mark.trap("file-in-use")
+@pytest.mark.trap("file-in-use", "program-moves")
 def test_what_is_open_or_runs_cannot_be_removed(machine: Machine) -> None:
     code = r"""
 import os, sys
 one = open(r"C:\open.txt", "w")
-for act, *paths in ((os.unlink, one.name), (os.unlink, sys.executable), (os.rename, r"C:\labwright", r"C:\elsewhere")):
+def write(path):
+    open(path, "r+b").close()
+for act, *paths in (
+    (os.unlink, one.name), (os.rename, one.name, one.name + "x"), (os.unlink, sys.executable), (write, sys.executable),
+    (os.rename, r"C:\labwright", r"C:\elsewhere"), (os.rename, r"C:\elsewhere", r"C:\labwright"),
+):
     try:
         act(*paths)
+        print("done")
     except PermissionError as error:
         print(error.winerror)
 one.close()
 os.unlink(one.name)
 print(os.path.exists(one.name))
 """
-    assert machine.python(code).out.split() == [b"32", b"5", b"5", b"False"]
+    assert machine.python(code).out.split() == [b"32", b"32", b"5", b"32", b"done", b"done", b"False"]
 
 
 @pytest.mark.trap("junction")

@@ -308,8 +308,10 @@ def program(name: str) -> str:
 
 
 def ask(name: str, verb: str) -> str:
-    """What nssm.exe says of a service, its complaints too. Its status is not looked at: a start that takes its time is a
-    failure to it."""
+    """What nssm.exe says of a service, its complaints too.
+
+    Its status is not looked at: a start that takes its time is a failure to it.
+    """
     argv = [program(name), verb, name]
     if not argv[0]:
         return ""
