@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from windows_lab import PYTHON, Machine, wait_until
+from windows_lab import PYTHON, ROOT, Machine, wait_until
 
 from lab.windows import prerequisites
 from lab.windows.machine import make
@@ -97,6 +97,33 @@ os.unlink(one.name)
 print(os.path.exists(one.name))
 """
     assert machine.python(code).out.split() == [b"32", b"32", b"5", b"32", b"done", b"done", b"False"]
+
+
+@pytest.mark.trap("program-moves", "read-only")
+def test_hostkit_removes_nothing_of_what_runs_and_then_everything(machine: Machine) -> None:
+    place = machine.file(r"C:\removal\one")
+    (place / "Lib").mkdir(parents=True)
+    (place / "Lib" / "read-only.txt").touch(mode=0o444)
+    shutil.copyfile(machine.file(PYTHON), place / "python.exe")
+    with zipfile.ZipFile(machine.file(r"C:\hostkit.pyz"), "w") as pack:
+        pack.writestr("__main__.py", "import sys; from hostkit.__main__ import main; sys.exit(main(sys.argv[1:]))")
+        for file in (ROOT / "plugins/module_utils/hostkit").glob("*.py"):
+            pack.write(file, f"hostkit/{file.name}")
+    machine.file(r"C:\asked.json").write_text(json.dumps({"path": r"C:\removal\one", "state": "absent"}))
+    line = rf"{PYTHON} -I C:\hostkit.pyz model C:\asked.json"
+    whole = sorted(place.rglob("*"))
+    program = machine.start(r'C:\removal\one\python.exe -c "print(1, flush=True); input()"')
+    assert program.stdout is not None
+    assert program.stdout.readline().strip() == b"1"
+    done = machine.run(line)
+    said = json.loads(done.out)
+    assert (done.status, said["code"]) == (1, "LW-HOSTKIT-011")
+    assert r"C:\removal\one cannot be replaced or removed: The process cannot access the file" in said["message"]
+    assert r"(C:\removal\one\python.exe)" in said["message"]
+    assert sorted(place.rglob("*")) == whole
+    program.communicate(b"\n", timeout=60)
+    assert json.loads(machine.run(line).out)["message"] == r"removed C:\removal\one"
+    assert list(place.parent.iterdir()) == []
 
 
 @pytest.mark.trap("junction")
