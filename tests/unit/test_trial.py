@@ -116,6 +116,14 @@ def test_the_services_have_the_environment_of_the_units(tmp_path: Path) -> None:
     assert not [value for value in found.values() if "{{" in value]
 
 
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Modules of a test lie where the services work, in which Python looks for none."""
+    own = program.variables
+    monkeypatch.setattr(program, "variables", lambda work: {**own(work), "PYTHONPATH": str(work)})
+
+
+@pytest.mark.usefixtures("beside")
 def test_a_service_that_ends_is_named_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "dies.py").write_text("raise KeyError('factor')")
     monkeypatch.setattr(program, "MODULES", ["dies"])
@@ -126,6 +134,7 @@ def test_a_service_that_ends_is_named_with_its_last_words(tmp_path: Path, monkey
         pass
 
 
+@pytest.mark.usefixtures("beside")
 @pytest.mark.parametrize(("prelude", "stubborn"), [("", ""), ("signal.signal(signal.SIGTERM, signal.SIG_IGN)", "one")])
 def test_a_service_that_does_not_end_is_killed_and_named(
     prelude: str, stubborn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

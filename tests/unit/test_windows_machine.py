@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,26 @@ def test_the_words_after_the_first_stay_as_they_were_written(line: str, rest: st
 def test_pythons_command_line_is_taken_apart(argv: list[str], kind: str, named: str, words: tuple[str, ...]) -> None:
     line = program.parse(argv)
     assert (line.kind, line.program, line.words) == (kind, named, words)
+
+
+@pytest.mark.parametrize(
+    ("argv", "variable", "safe"),
+    [
+        (["-m", "x"], "", False),
+        (["-m", "x"], "1", True),
+        (["-P", "-m", "x"], "", True),
+        (["-I", "-c", "x"], "", True),
+        (["-E", "-c", "x"], "1", False),
+    ],
+)
+def test_the_working_folder_is_looked_into_as_python_does(
+    argv: list[str], variable: str, safe: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONSAFEPATH", variable)
+    assert program.safe(program.parse(argv)) is safe
+    told = [sys.executable, *argv[:-2], "-c", "import sys; print('' in sys.path)"]
+    done = subprocess.run(told, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str(not safe)
 
 
 def test_an_option_that_is_not_known_is_refused() -> None:

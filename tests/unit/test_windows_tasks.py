@@ -20,6 +20,7 @@ import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.connection import winrm
+from jinja2 import Template
 from winrm.protocol import Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,6 +169,8 @@ def faults(task: Mapping[str, Any], windows: bool) -> list[str]:
         found += arguments(name, given)
     if short == "win_get_url" and (not plain.get("checksum") or plain.get("checksum_algorithm") != "sha256"):
         found.append("win_get_url: a download without its sha256")
+    if short == "win_find" and plain.get("depth") is not None:
+        found.append("win_find: depth counts folders side by side as levels; expected one win_find for each level")
     if short == "win_acl" and not re.match(r"S-1-|\{\{", str(plain.get("user"))):
         found.append(
             f"win_acl: {plain.get('user')} has another name on a Windows in another language; expected its number (SID)"
@@ -267,6 +270,19 @@ def test_what_docker_desktop_needs_of_windows_is_there_before_its_installer_star
     assert features < restart < installer
 
 
+@pytest.mark.trap("working-folder")
+@pytest.mark.parametrize(("system", "folder"), [("linux", "/"), ("windows", "C:\\ProgramData\\labwright\\etc")])
+def test_no_service_starts_where_everybody_may_make_what_it_would_import(system: str, folder: str) -> None:
+    given = yaml.safe_load((ROOT / "roles/service/defaults/main.yml").read_text(encoding="utf-8"))
+    starts = Template(given["service_working_directory"])
+    assert starts.render({**given, "service_system": system}) == folder
+    own = yaml.safe_load((ROOT / "roles/fastchat/vars/main.yml").read_text(encoding="utf-8"))["__fastchat_common"]
+    assert own["PYTHONSAFEPATH"] == "1"
+    for name in ("labwright-agent.j2", "labwright-agent.cmd.j2"):
+        command = (ROOT / "roles/autogen/templates" / name).read_text(encoding="utf-8")
+        assert " -P -m labwright_agents " in command
+
+
 @pytest.mark.trap("long-path")
 def test_long_paths_are_allowed_before_anything_with_long_paths_comes() -> None:
     place = ROOT / "roles/anaconda/tasks"
@@ -328,6 +344,7 @@ BAD = [
     ("ansible.windows.win_get_url: {url: u, checksum: '1', checksum_algorithm: sha256}", "dest is missing"),
     ("ansible.windows.win_get_url: {url: u, dest: d}", "without its sha256"),
     ("ansible.windows.win_file: {path: C:\\x, state: directory, recurse: true}", "no option recurse"),
+    ("ansible.windows.win_find: {paths: C:\\x, recurse: true, depth: 3}", "one win_find for each level"),
     ("ansible.windows.win_reboot: {msg: x, reboot_timeout: 3, test: y}", "no option test"),
     ("ansible.windows.win_firewall: some words", "takes no free form"),
     ("ansible.windows.win_pip: {name: x}", "there is no such module"),
@@ -383,6 +400,7 @@ BAD = [
     "no-module",
     "old-name",
     "download-sum",
+    "find-depth",
 )
 @pytest.mark.parametrize(("text", "words"), BAD)
 def test_a_bad_task_is_found(text: str, words: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from windows_lab import PYTHON, Machine, wait_until
+from windows_lab import PYTHON, ROOT, Machine, wait_until
 
 from lab.windows import prerequisites
 from lab.windows.machine import make
@@ -76,21 +76,54 @@ def test_text_is_of_the_code_page_with_crlf_unless_told_otherwise(machine: Machi
     assert (done.status, b"UnicodeEncodeError" in done.err) == (1, True)
 
 
-@pytest.mark.trap("file-in-use")
+@pytest.mark.trap("file-in-use", "program-moves")
 def test_what_is_open_or_runs_cannot_be_removed(machine: Machine) -> None:
     code = r"""
 import os, sys
 one = open(r"C:\open.txt", "w")
-for act, *paths in ((os.unlink, one.name), (os.unlink, sys.executable), (os.rename, r"C:\labwright", r"C:\elsewhere")):
+def write(path):
+    open(path, "r+b").close()
+for act, *paths in (
+    (os.unlink, one.name), (os.rename, one.name, one.name + "x"), (os.unlink, sys.executable), (write, sys.executable),
+    (os.rename, r"C:\labwright", r"C:\elsewhere"), (os.rename, r"C:\elsewhere", r"C:\labwright"),
+):
     try:
         act(*paths)
+        print("done")
     except PermissionError as error:
         print(error.winerror)
 one.close()
 os.unlink(one.name)
 print(os.path.exists(one.name))
 """
-    assert machine.python(code).out.split() == [b"32", b"5", b"5", b"False"]
+    assert machine.python(code).out.split() == [b"32", b"32", b"5", b"32", b"done", b"done", b"False"]
+
+
+@pytest.mark.trap("program-moves", "read-only")
+def test_hostkit_removes_nothing_of_what_runs_and_then_everything(machine: Machine) -> None:
+    place = machine.file(r"C:\removal\one")
+    (place / "Lib").mkdir(parents=True)
+    (place / "Lib" / "read-only.txt").touch(mode=0o444)
+    shutil.copyfile(machine.file(PYTHON), place / "python.exe")
+    with zipfile.ZipFile(machine.file(r"C:\hostkit.pyz"), "w") as pack:
+        pack.writestr("__main__.py", "import sys; from hostkit.__main__ import main; sys.exit(main(sys.argv[1:]))")
+        for file in (ROOT / "plugins/module_utils/hostkit").glob("*.py"):
+            pack.write(file, f"hostkit/{file.name}")
+    machine.file(r"C:\asked.json").write_text(json.dumps({"path": r"C:\removal\one", "state": "absent"}))
+    line = rf"{PYTHON} -I C:\hostkit.pyz model C:\asked.json"
+    whole = sorted(place.rglob("*"))
+    program = machine.start(r'C:\removal\one\python.exe -c "print(1, flush=True); input()"')
+    assert program.stdout is not None
+    assert program.stdout.readline().strip() == b"1"
+    done = machine.run(line)
+    said = json.loads(done.out)
+    assert (done.status, said["code"]) == (1, "LW-HOSTKIT-011")
+    assert r"C:\removal\one cannot be replaced or removed: The process cannot access the file" in said["message"]
+    assert r"(C:\removal\one\python.exe)" in said["message"]
+    assert sorted(place.rglob("*")) == whole
+    program.communicate(b"\n", timeout=60)
+    assert json.loads(machine.run(line).out)["message"] == r"removed C:\removal\one"
+    assert list(place.parent.iterdir()) == []
 
 
 @pytest.mark.trap("junction")

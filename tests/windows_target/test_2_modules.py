@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from targets_lab import ROOT, C, Result, Target, W, changed
 
 pytest_plugins = ["targets_fixtures"]
@@ -81,6 +82,27 @@ def test_files(target: Target) -> None:
     assert "no drive but C:" in results[5]["msg"]
     twice(target, f"{W}.win_file", path="C:\\Program Files\\a b", state="absent")
     assert not (target.drive_c / "Program Files/a b").exists()
+
+
+@pytest.mark.trap("find-depth")
+def test_the_role_hardware_finds_what_is_whole(target: Target) -> None:
+    for name in ("conda/pkgs/a", "envs/one", "envs/half", "envs/one/Lib/x", "lib", "models/one"):
+        (target.drive_c / "labwright" / name).mkdir(parents=True)
+    for name in ("envs/one", "envs/one/Lib/x", "models/one"):
+        (target.drive_c / "labwright" / name / ".labwright.json").touch()
+    role = yaml.safe_load((ROOT / "roles/hardware/tasks/windows.yml").read_text())
+    looks = [
+        {key: value for key, value in task.items() if key != "name"}
+        for task in role
+        if {f"{W}.win_stat", f"{W}.win_find"} & set(task)
+    ]
+    roots = ["C:\\labwright", "C:\\ProgramData\\labwright\\store"]
+    stamps = target.play(looks, hardware_paths=roots)[-1]["files"]
+    assert sorted(one["path"] for one in stamps) == [
+        "C:\\labwright\\envs\\one\\.labwright.json",
+        "C:\\labwright\\models\\one\\.labwright.json",
+    ]
+    assert target.play(looks, hardware_paths=roots[1:])[-1]["skipped"]
 
 
 def test_trees_templates_and_fetching_back(target: Target, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> 
         cache = prefix / ".pkgs"
         argv = [request["conda"], "install", "-y", "-q", "--offline", "-p", str(prefix), "--file", str(explicit)]
         call(argv, "LW-ENV-001", CONDA_PKGS_DIRS=str(cache))
-        shutil.rmtree(cache, ignore_errors=True)
+        place.remove_tree(cache, surely=False)
 
 
 def pip_layer(prefix: Path, layer: dict[str, Any], wheels: list[Path]) -> None:
@@ -232,7 +232,7 @@ def remove(root: Path, check: bool) -> Result:
     if not check:
         place.discard_folders(ours)
         for path in aside:
-            shutil.rmtree(path, ignore_errors=True)
+            place.remove_tree(path, surely=False)
         for link in links:
             place.unlink(link)
         if root.is_dir() and not any(root.iterdir()):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 from urllib.parse import SplitResult, urlsplit
 
-from hostkit import causes
+from hostkit import causes, login
 from hostkit.causes import Fault
 from hostkit.mask import mask
 
@@ -33,7 +33,8 @@ def headers(check: dict[str, Any]) -> dict[str, str]:
 
 def trust(check: dict[str, Any]) -> ssl.SSLContext:
     """Certificates are always verified, and the name in them."""
-    return ssl.create_default_context(cafile=check.get("ca_file") or None)
+    file = check.get("ca_file")
+    return ssl.create_default_context(cafile=file) if file else login.trust()
 
 
 def address(url: str) -> tuple[SplitResult, str, int]:

@@ -7,13 +7,18 @@ gone when pip is.
 from __future__ import annotations
 
 import base64
+import functools
 import os
+import ssl
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 from http.client import HTTPMessage
 from pathlib import Path
 from typing import IO, Any, Optional, Union
+
+from hostkit import place
 
 # Host name -> user, password. One request, one process.
 LOGINS: dict[str, dict[str, str]] = {}
@@ -73,9 +78,24 @@ class Sender(urllib.request.HTTPRedirectHandler):
         return found
 
 
+@functools.cache
+def trust() -> ssl.SSLContext:
+    """Whom this system trusts, asked once.
+
+    Windows fetches most authorities when it first needs them, and for its own programs alone: Python finds few there on
+    a fresh host. So those that came with Conda's Python are trusted too.
+    """
+    found = ssl.create_default_context()
+    roots = Path(sys.prefix, "Library", "ssl", "cacert.pem")
+    if place.windows() and roots.is_file():
+        found.load_verify_locations(str(roots))
+    return found
+
+
 def opened(request: Union[str, urllib.request.Request], timeout: float) -> Any:
     """As ``urllib.request.urlopen``, with the logins."""
-    return urllib.request.build_opener(Sender()).open(request, timeout=timeout)
+    secure = urllib.request.HTTPSHandler(context=trust())
+    return urllib.request.build_opener(Sender(), secure).open(request, timeout=timeout)
 
 
 def write_netrc(folder: Path) -> str:

@@ -308,7 +308,10 @@ def program(name: str) -> str:
 
 
 def ask(name: str, verb: str) -> str:
-    """What nssm.exe says of a service. Its status is not looked at: a start that takes its time is a failure to it."""
+    """What nssm.exe says of a service, its complaints too.
+
+    Its status is not looked at: a start that takes its time is a failure to it.
+    """
     argv = [program(name), verb, name]
     if not argv[0]:
         return ""
@@ -317,7 +320,7 @@ def ask(name: str, verb: str) -> str:
     except subprocess.TimeoutExpired as error:
         words = f"{name}: `nssm.exe {verb}` did not end within {WORD_S:g} s; expected it to say how the service is"
         raise Problem("LW-SERVICE-006", f"{words}. End the service's processes there, and run again.") from error
-    return words_of(done.stdout)
+    return f"{words_of(done.stdout)} {words_of(done.stderr)}".strip()
 
 
 def state(name: str) -> str:
@@ -330,6 +333,7 @@ def come_up(request: dict[str, Any], act: str) -> None:
     """Start it, and see that it answers."""
     name = request["name"]
     ready = json.loads(request["files"]["ready.json"])
+    said = ""
     if act != "waited for":
         before = json.loads(request["files"].get("before.json", '{"checks": []}'))
         try:
@@ -337,7 +341,7 @@ def come_up(request: dict[str, Any], act: str) -> None:
         except Problem as problem:
             raise Problem("LW-SERVICE-001", f"{name} was not started: {problem.message}") from problem
         (folder_of_log(request) / STARTS).unlink(missing_ok=True)  # earlier starts are no reason not to start this one
-        ask(name, "start")
+        said = ask(name, "start")  # of a service that Windows itself does not start: why
     deadline = time.monotonic() + PATIENCE_S + float(ready.get("wait_s", 0))
     why = ""
     while time.monotonic() < deadline:
@@ -356,7 +360,8 @@ def come_up(request: dict[str, Any], act: str) -> None:
     words = f"{name} did not start; expected it to answer what stands in {Path(request['etc']) / name}\\ready.json"
     last = " | ".join(line[:400] for line in last_words(Path(request["logs"]), name, 12))
     see = f"See {folder_of_log(request)} there."
-    raise Problem("LW-SERVICE-001", f"{words}. It {why or 'never ran'}. Its last words: {last}. {see}")
+    told = f" `nssm.exe start` said: {said}" if said else ""
+    raise Problem("LW-SERVICE-001", f"{words}. It {why or 'never ran'}.{told} Its last words: {last}. {see}")
 
 
 def stop(name: str) -> None:
@@ -451,12 +456,16 @@ def tail(path: Path) -> list[str]:
 
 
 def prune(logs: Path, most: str) -> None:
-    """Remove the oldest logs that were put aside, until all logs of the host fit, and are not too many."""
+    """Remove the oldest logs that were put aside, until all logs of the host fit, and are not too many.
+
+    A service's account may remove its own alone, and nobody one that is open: what cannot be removed is passed over.
+    """
     found = sorted((path.stat().st_mtime, path.stat().st_size, path) for path in logs.glob("*/*.log"))
     total, left = sum(bytes_ for _when, bytes_, _path in found), len(found)
     for _when, bytes_, path in found:
         if total <= size(most) and left <= MOST_FILES:
             break
         if path.stem != path.parent.name:  # not the one that is being written
-            path.unlink(missing_ok=True)
-            total, left = total - bytes_, left - 1
+            with contextlib.suppress(PermissionError):
+                path.unlink(missing_ok=True)
+                total, left = total - bytes_, left - 1

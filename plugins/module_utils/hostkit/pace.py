@@ -14,6 +14,7 @@ that were put aside are bounded here too (``logs``, ``log_max``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -31,18 +32,18 @@ def run(request: dict[str, Any], _check: bool) -> Result:
     """Count this start, and wait before it as long as the earlier ones ask for."""
     path = Path(os.environ["RUNTIME_DIRECTORY"], "starts")
     now = time.monotonic()
-    if place.windows():
-        from hostkit import nssm  # here: a start on Linux shall not wait for all that it imports
-
-        nssm.prune(Path(request["logs"]), request["log_max"])
-        if os.environ.get("NSSM_START_COUNT") == "0":
-            path.unlink(missing_ok=True)
+    if place.windows() and os.environ.get("NSSM_START_COUNT") == "0":
+        path.unlink(missing_ok=True)
     recent = [one for one in starts(path) if now - WINDOW_S < one <= now]
     if len(recent) >= request["most"]:
         words = f"started {len(recent)} times by itself within an hour, and ended each time"
         raise Problem("LW-SERVICE-003", f"{words}; it is given up. Why it ends stands above, in its own words.")
     path.write_text("\n".join(str(one) for one in [*recent, now]), encoding="ascii")
     if place.windows():
+        from hostkit import nssm  # here: a start on Linux shall not wait for all that it imports
+
+        with contextlib.suppress(OSError):  # the paces of two services may meet there
+            nssm.prune(Path(request["logs"]), request["log_max"])
         return Result(message=f"start {len(recent) + 1} within an hour")
     wait = delay(len(recent))
     time.sleep(wait)

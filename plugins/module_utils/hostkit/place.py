@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import time
 from functools import partial
 from pathlib import Path
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
 from hostkit.result import Problem
 
 TRIES = 25  # a scanner holds a new file for a moment, a service that was just removed its program
 PAUSE_S = 0.2
+IMAGES = (".exe", ".dll", ".pyd")  # what Windows runs programs from
 GONE = ".gone-"
 VERBATIM = "\\\\?\\"  # what Windows puts before where a junction leads
 
@@ -74,12 +76,15 @@ def discard(path: Path) -> None:
 def discard_folders(paths: list[Path]) -> None:
     """Remove folders, all of them or none.
 
-    Each goes aside first: Windows refuses that where a program runs from it, and then those before it come back.
+    Each goes aside first: Windows refuses that where a file of it is open, and then those before it come back. It does
+    not where a program runs from it, so that is looked for before.
     """
+    for path in paths:
+        see_that_nothing_runs(path)
     aside = {path: path.with_name(GONE + path.name) for path in paths}
     moved: list[Path] = []
     for path, other in aside.items():
-        shutil.rmtree(other, ignore_errors=True)
+        remove_tree(other, surely=False)
         try:
             patiently(partial(path.rename, other))
         except PermissionError as error:
@@ -89,14 +94,62 @@ def discard_folders(paths: list[Path]) -> None:
         moved.append(path)
     for path, other in aside.items():
         try:
-            shutil.rmtree(other)
+            remove_tree(other)
         except PermissionError as error:
             raise in_use(path, error) from error
 
 
+def see_that_nothing_runs(folder: Path) -> None:
+    """Refuse a folder from which a program runs.
+
+    Windows keeps no file open for that: it moves the folder, and then removes all of it but what runs. What it surely
+    refuses is to open such a file for writing.
+    """
+    if not windows():
+        return
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [one for one in folders if not is_link(Path(parent, one))]
+        for image in (Path(parent, name) for name in names if name.lower().endswith(IMAGES)):
+            try:
+                if not image.stat().st_mode & stat.S_IWRITE:
+                    image.chmod(stat.S_IWRITE)
+                patiently(partial(open_for_writing, image))
+            except PermissionError as error:
+                raise in_use(folder, error) from error
+
+
+def open_for_writing(path: Path) -> None:
+    """Do that, and write nothing."""
+    path.open("r+b").close()
+
+
+def remove_tree(folder: Path, surely: bool = True) -> None:
+    """Remove a folder with all that is in it, also what Windows keeps for being read-only.
+
+    Unless ``surely``, what cannot be removed stays.
+    """
+
+    def again(act: Callable[[str], object], name: str, why: Any) -> None:
+        error = why if isinstance(why, OSError) else why[1]
+        if windows() and act in (os.unlink, os.rmdir):
+            try:
+                Path(name).chmod(stat.S_IWRITE)
+                act(name)
+            except OSError as second:
+                error = second
+            else:
+                return
+        if surely:
+            raise error
+
+    handler: dict[str, Any] = {"onexc" if sys.version_info >= (3, 12) else "onerror": again}
+    shutil.rmtree(folder, **handler)
+
+
 def in_use(path: Path, error: OSError) -> Problem:
     """The sentence about what cannot be touched."""
-    words = f"{path} cannot be replaced or removed: {error.strerror}. A program runs from it or has it open"
+    which = f" ({error.filename})" if error.filename and str(error.filename) != str(path) else ""
+    words = f"{path} cannot be replaced or removed: {error.strerror}{which}. A program runs from it or has it open"
     fix = "Stop that program (of the lab's services: `nssm stop NAME`, playbooks/status.yml names them), and run again."
     return Problem("LW-HOSTKIT-011", f"{words}; what was there is untouched. {fix}")
 

@@ -415,7 +415,7 @@ def agent(host: Host, prefix: str) -> dict[str, Any]:
         "AUTOGEN_USE_DOCKER": "False",
         "SSL_CERT_FILE": join(etc, *AUTHORITY),
     }
-    argv = [host.system.python(prefix), "-m", "labwright_agents", *task, *config, *work]
+    argv = [host.system.python(prefix), "-P", "-m", "labwright_agents", *task, *config, *work]
     return {"argv": argv, "environment": environment}
 
 

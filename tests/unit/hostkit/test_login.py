@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 
-from hostkit import env, fetch, login
+from hostkit import env, exchange, fetch, login, place
 from hostkit.__main__ import main
 from hostkit.result import Problem
 from unit.hostkit.loopback import Loopback, Reply, behind, serving
+from unit.hostkit.tls import authority
 from unit.labwright.plugins import plugin
 
 HUSH = "pa55#wo:rd/~"
@@ -31,6 +32,30 @@ def guarded(server: Loopback, name: str, data: bytes) -> dict[str, Any]:
     file = server.file(name, data)
     server.answers[f"/{name}"] = behind(BASIC, Reply(data))
     return file
+
+
+@pytest.mark.trap("authorities")
+@pytest.mark.parametrize(
+    ("on_windows", "conda", "fine"), [(True, True, True), (True, False, False), (False, True, False)]
+)
+def test_windows_trusts_whom_condas_python_trusts_too(
+    on_windows: bool, conda: bool, fine: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = authority(tmp_path / "Library/ssl")
+    if conda:
+        Path(one.file).rename(tmp_path / "Library/ssl/cacert.pem")
+    monkeypatch.setattr("sys.prefix", str(tmp_path))
+    login.trust.cache_clear()
+    monkeypatch.setattr(place, "windows", lambda: on_windows)
+    with serving(one.server()) as server:
+        file = server.file("a.whl", b"1")
+        if fine:
+            assert fetch.fetch(tmp_path, file).read_bytes() == b"1"
+            assert exchange.trust({}).cert_store_stats() == login.trust().cert_store_stats()
+        else:
+            with pytest.raises(Problem, match="CERTIFICATE_VERIFY_FAILED"):
+                fetch.fetch(tmp_path, file)
+    login.trust.cache_clear()
 
 
 def headers(server: Loopback) -> list[str | None]:

@@ -177,6 +177,13 @@ def test_it_ends_right_after_its_start(host: Windows) -> None:
     assert service.run(request(host), False).message == f"{NAME}: started", "a run that was cut off is made good"
 
 
+def test_windows_own_reason_is_told(host: Windows) -> None:
+    """A policy that keeps NT SERVICE from logging on as a service, say: nothing of ours ran, so no log says why."""
+    host.cannot = "The service did not start due to a logon failure."
+    with pytest.raises(Problem, match=r"LW-SERVICE-001: .*SERVICE_STOPPED.* said: labwright-toy: START: .* logon fail"):
+        service.run(request(host), False)
+
+
 def test_it_runs_and_does_not_answer(host: Windows, monkeypatch: pytest.MonkeyPatch) -> None:
     def never(_request: dict[str, Any], _check: bool) -> None:
         raise Problem("LW-PROBE-001", "nothing listens")
@@ -273,6 +280,31 @@ def test_logs_put_aside_are_bounded(tmp_path: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == ["a-2.log", "a-3.log", "a.log"]
     nssm.prune(tmp_path, "0")
     assert [path.name for path in folder.iterdir()] == ["a.log"], "what is being written stays"
+
+
+def test_a_log_that_cannot_be_removed_is_passed_over_and_the_start_counts(
+    host: Windows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service's account may only read the logs of the others; what a reader has open stays too."""
+    for number, name in enumerate(("b/b-1.log", "a/a-1.log", "a/a-2.log", "a/a.log")):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x" * 1000)
+        os.utime(path, (number, number))
+    removed = Path.unlink
+
+    def unlink(path: Path, missing_ok: bool = False) -> None:
+        if path.parent.name == "b":
+            raise PermissionError(13, "Access is denied", str(path))
+        removed(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", unlink)
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "a"))
+    assert pace.run({"most": 1, "logs": str(tmp_path), "log_max": "3K"}, False).message == "start 1 within an hour"
+    left = sorted(path.name for path in tmp_path.glob("*/*.log"))
+    assert left == ["a-2.log", "a.log", "b-1.log"], "the next oldest goes instead"
+    with pytest.raises(Problem, match="LW-SERVICE-003"):
+        pace.run({"most": 1, "logs": str(tmp_path), "log_max": "3K"}, False)
 
 
 @pytest.mark.parametrize(("text", "size"), [("200M", 200 << 20), ("8k", 8192), ("1G", 1 << 30), ("77", 77)])

@@ -49,7 +49,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Windows:
 # --- files that are in use -----------------------------------------------------------------------------------------
 
 
-def denied(*_words: Any) -> None:
+def denied(*_words: Any, **_more: Any) -> None:
     raise PermissionError(13, "The process cannot access the file because it is being used by another process")
 
 
@@ -134,6 +134,81 @@ def test_environments_go_all_or_none(host: Windows, monkeypatch: pytest.MonkeyPa
     assert not root.exists()
 
 
+@pytest.mark.trap("program-moves")
+@pytest.mark.parametrize("image", ["python.EXE", "Library/bin/mkl.dll", "Lib/site-packages/a/_b.pyd"])
+def test_what_a_program_runs_from_is_neither_moved_nor_removed(
+    host: Windows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, image: str
+) -> None:
+    """Windows renames the folder of a running program, and then removes all but the files that run."""
+    root, real, moved = tmp_path / "envs", Path.open, list[Path]()
+    for name in ("a", "b"):
+        (root / name / image).parent.mkdir(parents=True)
+        for file in (state.STAMP, image, "x.txt"):
+            (root / name / file).write_text("{}")
+        (root / name / image).chmod(0o444)
+    runs = root / "b" / image
+
+    def opened(path: Path, mode: str = "r", *more: Any, **options: Any) -> Any:
+        if path == runs and "+" in mode:
+            denied()
+        return real(path, mode, *more, **options)
+
+    def renamed(path: Path, other: Path) -> None:
+        moved.append(path)
+        rename(path, other)
+
+    rename = Path.rename
+    monkeypatch.setattr(place, "PAUSE_S", 0)
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(Path, "rename", renamed)
+    before = sorted(root.rglob("*"))
+    with pytest.raises(Problem, match=r"LW-HOSTKIT-011: \S+b cannot be replaced or removed: The process cannot"):
+        env.run({"state": "absent", "root": str(root)}, False)
+    assert (sorted(root.rglob("*")), moved) == (before, [])
+    runs = root
+    assert env.run({"state": "absent", "root": str(root)}, False).changed
+    assert not root.exists()
+
+
+@pytest.mark.trap("read-only")
+def test_what_is_read_only_goes_too(host: Windows, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in/read-only.txt").touch(mode=0o444)
+    (folder / "open.txt").touch()
+    (folder / "other.txt").touch()
+    unlink = os.unlink
+
+    def as_windows(name: Any, *, dir_fd: int | None = None) -> None:
+        if not os.stat(name, dir_fd=dir_fd).st_mode & 0o200 or Path(name).name == held:
+            raise PermissionError(13, "Access is denied", str(name))
+        unlink(name, dir_fd=dir_fd)
+
+    held = "open.txt"
+    monkeypatch.setattr(os, "unlink", as_windows)
+    place.remove_tree(folder, surely=False)
+    assert [path.name for path in folder.rglob("*")] == ["open.txt"], "what is open stays, alone"
+    (folder / "read-only.txt").touch(mode=0o444)
+    with pytest.raises(PermissionError, match="Access is denied"):
+        place.remove_tree(folder)
+    held = ""
+    model.run({"path": str(folder), "state": "absent"}, False)
+    assert not folder.exists()
+
+
+def test_on_linux_a_tree_that_cannot_be_removed_is_said_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(place, "windows", lambda: False)
+    (tmp_path / "a").touch()
+    monkeypatch.setattr(os, "unlink", denied)
+    with pytest.raises(PermissionError):
+        place.remove_tree(tmp_path)
+    place.remove_tree(tmp_path, surely=False)
+    place.remove_tree(tmp_path / "nothing", surely=False)
+    assert (tmp_path / "a").exists()
+
+
 def test_what_an_interrupted_removal_put_aside_goes_too(host: Windows, tmp_path: Path) -> None:
     (tmp_path / "envs" / f"{place.GONE}a" / "conda-meta").mkdir(parents=True)
     request = {"state": "absent", "root": str(tmp_path / "envs")}
@@ -154,7 +229,9 @@ class Junctions:
         monkeypatch.setattr(place, "subprocess", SimpleNamespace(run=self.run))
         monkeypatch.setattr(Path, "rmdir", lambda path: path.unlink() if path.is_symlink() else real(path))
         readlink = os.readlink
-        monkeypatch.setattr(place, "os", SimpleNamespace(readlink=lambda path: "\\\\?\\" + readlink(path)))
+        monkeypatch.setattr(
+            place, "os", SimpleNamespace(**{**vars(os), "readlink": lambda path: "\\\\?\\" + readlink(path)})
+        )
 
     def run(self, argv: list[str], **_options: Any) -> subprocess.CompletedProcess[str]:
         self.argv = argv

@@ -25,6 +25,7 @@ class Windows:
         self.state = ""
         self.told: list[list[str]] = []
         self.comes_up = True
+        self.cannot = ""
         self.stops = True
         self.goes = True
         self.refuses: tuple[str, ...] = ()
@@ -86,6 +87,8 @@ class Windows:
         key = f"{nssm.SERVICES}\\{name}"
         if verb == "status":
             return subprocess.CompletedProcess(argv, 0 if self.state else 3, self.state.encode("utf-16-le"), b"")
+        if verb == "start" and self.cannot:
+            return subprocess.CompletedProcess(argv, 1, b"", f"{name}: START: {self.cannot}".encode("utf-16-le"))
         if verb == "start":
             # As the real one: 1 for a start that takes its time, 0 for one that ends in a crash. Only `status` is true.
             self.state = "SERVICE_RUNNING" if self.comes_up else "SERVICE_PAUSED"

@@ -322,7 +322,7 @@ def test_code_of_models_runs_on_windows_only_where_the_inventory_says_so_and_the
     check = spelt(one, written(made))["checks"][-1]
     assert check["kind"] == "agent"
     assert check["argv"][0].endswith("\\python.exe")
-    assert check["argv"][1:4] == ["-m", "labwright_agents", "assistant"]
+    assert check["argv"][1:5] == ["-P", "-m", "labwright_agents", "assistant"]
     assert check["argv"][-4:] == [
         "--config",
         "C:\\ProgramData\\labwright\\etc\\agents\\OAI_CONFIG_LIST",

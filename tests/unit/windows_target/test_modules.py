@@ -17,6 +17,7 @@ from lab.windows.modules import (
     accounts,
     commands,
     facts,
+    files,
     network,
     registry,
     system,
@@ -170,6 +171,27 @@ def test_a_junction_is_a_link_of_the_prefix(context: Context) -> None:
     assert commands.junction("cmd /c echo mklink", context) is None
     with pytest.raises(Failed):
         commands.junction("cmd /c mklink /D C:\\other C:\\to", context)
+
+
+@pytest.mark.trap("find-depth")
+def test_a_depth_counts_folders_side_by_side_as_the_module_does(context: Context) -> None:
+    for name in ("conda/a/b/c/d", "envs/one", "models/one/a/b/c/d"):
+        folder = context.wine.drive_c / "labwright" / name
+        folder.mkdir(parents=True)
+        (folder / ".labwright.json").touch()
+    options: dict[str, Any] = {
+        **dict.fromkeys(("follow", "recurse", "use_regex", "case_sensitive", "get_checksum"), False),
+        "file_type": "file", "patterns": [".labwright.json"],
+    }  # fmt: skip
+
+    def found(*paths: str, **more: Any) -> list[str]:
+        listed = files.win_find({**options, "paths": [f"C:\\{one}" for one in paths], **more}, context)["files"]
+        return [one["path"].removeprefix("C:\\labwright\\") for one in listed]
+
+    # What is asked for, envs\\one, is not looked into; what lies deep in models is.
+    assert found("labwright", recurse=True, depth=3) == ["models\\one\\a\\b\\c\\d\\.labwright.json"]
+    assert len(found("labwright", recurse=True)) == 3
+    assert found("labwright\\envs\\one", "labwright\\conda") == ["envs\\one\\.labwright.json"]
 
 
 def test_a_process_is_its_services() -> None:

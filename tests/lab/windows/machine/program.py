@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -49,19 +50,25 @@ def parse(argv: Sequence[str]) -> Line:
     return Line(tuple(flags), tuple(values), "stdin", "-", ())
 
 
+def safe(line: Line) -> bool:
+    """Whether Python leaves the working folder out of its path."""
+    alone = bool({"I", "E"} & set(line.flags))
+    return bool({"I", "P"} & set(line.flags)) or (not alone and bool(os.environ.get("PYTHONSAFEPATH")))
+
+
 def run(line: Line) -> None:
     """Run the program; SystemExit and errors go to the caller."""
     if line.kind == "version":
         print("Python {}.{}.{}".format(*sys.version_info[:3]))
     elif line.kind == "c":
         sys.argv = ["-c", *line.words]
-        if "I" not in line.flags:
+        if not safe(line):
             sys.path.insert(0, "")
         main = vars(sys.modules["__main__"])
         exec(compile(line.program, "<string>", "exec"), {"__name__": "__main__", "__builtins__": main["__builtins__"]})  # noqa: S102
     elif line.kind == "m":
         sys.argv = ["-m", *line.words]
-        if "I" not in line.flags:
+        if not safe(line):
             sys.path.insert(0, "")
         runpy.run_module(line.program, run_name="__main__", alter_sys=True)
     elif line.kind == "file":

@@ -17,9 +17,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-sys.path[0] = str(Path(__file__).resolve().parents[3])
+if not sys.flags.safe_path:
+    del sys.path[0]
+sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
-from lab.windows.machine import program  # noqa: E402
+from lab.windows.machine import program
 
 GONE = ("pwd", "grp", "fcntl", "resource", "termios", "syslog")
 OWN = "labwright_"

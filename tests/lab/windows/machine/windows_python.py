@@ -297,16 +297,19 @@ class Machine:
 
     # -- what others hold
 
-    def free(self, path: Any, where: str, *, below: bool = False) -> None:
-        """Refuse where a process of this machine has the file open or runs it; `below`: any file of a folder."""
+    def free(self, path: Any, where: str, *, moves: bool = False) -> None:
+        """Refuse where a process of this machine has the file open or runs it. What `moves` may run, but neither it nor
+        a file in it may be open: Windows keeps no file open for a program that runs."""
         used = in_wine.held(self.drive.c)
-        if where in used or below:  # what is a moment old is no reason to refuse
+        if where in used or moves:  # what is a moment old is no reason to refuse
             in_wine.forget()
             used = in_wine.held(self.drive.c)
+        if moves:
+            used = {one: how for one, how in used.items() if how == "open"}
         if where in used:
             number = DENIED if used[where] == "runs" else SHARING
             raise failure(errno.EACCES, "Access is denied" if number == DENIED else IN_USE, number, os.fspath(path))
-        if below and any(one.startswith(where + "/") for one in used):
+        if moves and any(one.startswith(where + "/") for one in used):
             raise failure(errno.EACCES, "Access is denied", DENIED, os.fspath(path))
 
     def unlink(self, path: Any, *, dir_fd: None = None) -> None:
@@ -352,7 +355,7 @@ class Machine:
 
     def move(self, src: Any, dst: Any, there: str, where: str) -> None:
         """Rename what nobody holds."""
-        self.free(src, there, below=True)
+        self.free(src, there, moves=True)
         # Where only the case of the name changes, both lead to the same file.
         target = f"{where.rpartition('/')[0]}/{ntpath.basename(os.fspath(dst))}" if there == where else where
         try:

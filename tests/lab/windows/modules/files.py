@@ -312,12 +312,15 @@ def slurp(args: Result, context: Context) -> Result:
     return {"changed": False, "content": base64.b64encode(path.read_bytes()).decode(), "encoding": "base64"}
 
 
-def walked(folder: Path, args: Result, depth: int | None) -> Iterator[Path]:
-    """Yield what lies in a folder, and below where asked."""
-    for one in sorted(folder.iterdir()):
+def walked(folder: Path, args: Result, depth: int) -> Iterator[Path]:
+    """Yield what lies in a folder, and below where asked; with the module's own fault (ansible.windows#839): each
+    folder beside another counts as one level down, and below 1 there is no end."""
+    below = depth
+    for one in sorted(folder.iterdir(), key=lambda path: path.name.lower()):
         inner = one.is_dir() and (args["follow"] or not one.is_symlink())
         if inner and args["recurse"] and depth != 1:
-            yield from walked(one, args, None if depth is None else depth - 1)
+            below -= 1
+            yield from walked(one, args, below)
         yield one
 
 
@@ -364,7 +367,7 @@ def win_find(args: Result, context: Context) -> Result:
         if not folder.is_dir():
             context.warnings.append(f"Argument path '{name}' is a file not a directory, skipping")
             continue
-        for path in walked(folder, args, args.get("depth")):
+        for path in walked(folder, args, args.get("depth") or 0):
             key = str(path).lower()
             if key in found:
                 continue
