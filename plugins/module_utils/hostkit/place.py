@@ -94,6 +94,12 @@ def discard_folders(paths: list[Path]) -> None:
             raise in_use(path, error) from error
 
 
+def leave(folder: Path) -> None:
+    """Remove a folder if nothing is in it; a link to one stays, for that is somebody else's."""
+    if folder.is_dir() and not is_link(folder) and not any(folder.iterdir()):
+        folder.rmdir()
+
+
 def in_use(path: Path, error: OSError) -> Problem:
     """The sentence about what cannot be touched."""
     words = f"{path} cannot be replaced or removed: {error.strerror}. A program runs from it or has it open"
