@@ -82,6 +82,7 @@ DOCKER = {"role": "docker", "docker_record": "{{ folder }}/record", "programs": 
 DESKTOP = {**DOCKER, "docker_system": "windows"}
 # What Ansible asks Windows for its memory with fails here. The role only looks; what it saw is given.
 HARDWARE = {"role": "hardware", "hardware_system": "windows", "hardware_paths": [], "goes_on": True}
+OLDER = 'import sys; sys.version_info = (3, 8, 10); sys.version = "3.8.10 (default)"; exec(sys.argv[1])'
 OURS = {"win_stat": {"stat": {"exists": True}}}
 NOTHING = {"win_stat": {"stat": {"exists": False}}}
 
@@ -161,6 +162,14 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
             "answers": {"win_optional_feature": {"reboot_required": True}},
         },
         "LW-DOCKER-004: features has to be restarted before Docker Desktop can be installed",
+    ),
+    "python38": (
+        {
+            "role": "hardware",
+            "ansible_python_interpreter": "{{ folder }}/python3.8",
+            "programs": {"python3.8": f"exec '{sys.executable}' -c '{OLDER}' \"$2\""},
+        },
+        "LW-HARDWARE-001: no Python 3.9 or newer answers as `{folder}/python3.8` on python38 (it is Python 3.8.10).",
     ),
     "arm": (
         {**HARDWARE, "answered": seen(ansible_architecture2="ARM 64-bit Processor")},
