@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from os.path import ismount
 from pathlib import Path
 from typing import Callable, Optional
 
@@ -94,9 +95,14 @@ def discard_folders(paths: list[Path]) -> None:
             raise in_use(path, error) from error
 
 
+def removable(folder: Path) -> bool:
+    """Whether it is a folder that can go; a link to one and a disk's own are somebody else's."""
+    return folder.is_dir() and not is_link(folder) and not ismount(folder)
+
+
 def leave(folder: Path) -> None:
-    """Remove a folder if nothing is in it; a link to one stays, for that is somebody else's."""
-    if folder.is_dir() and not is_link(folder) and not any(folder.iterdir()):
+    """Remove a folder if nothing is in it."""
+    if removable(folder) and not any(folder.iterdir()):
         folder.rmdir()
 
 
