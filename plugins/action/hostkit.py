@@ -86,7 +86,9 @@ class ActionModule(ActionBase):
         if getattr(self._connection._shell, "_IS_WINDOWS", False):
             return self.on_windows(request, arguments.get("python"), stdin, variables, secrets)
         python = arguments.get("python") or variables["ansible_facts"].get("discovered_interpreter_python")
-        python = python or variables.get("ansible_python_interpreter") or "python3"
+        python = str(python or self._templar.template(variables.get("ansible_python_interpreter") or "auto"))
+        if python.startswith("auto"):  # Ansible's words for one that it finds, and it has not had to yet
+            python = "python3"
         answer = self._low_level_execute_command(shlex.join([python, "-c", BOOT]), in_data=stdin.encode())
         return result_of(answer, secrets)
 

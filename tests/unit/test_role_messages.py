@@ -45,7 +45,10 @@ PLAY = [
         "gather_facts": False,
         "check_mode": "{{ only_looked_at | default(false) }}",
         "ignore_errors": "{{ goes_on | default(false) }}",
-        "environment": {"ANSWERS": "{{ answers | default({}) | to_json }}"},
+        "environment": {
+            "ANSWERS": "{{ answers | default({}) | to_json }}",
+            "PATH": "{{ folder }}:{{ lookup('ansible.builtin.env', 'PATH') }}",
+        },
         "tasks": [
             {
                 "name": "Say what the host is",
@@ -74,10 +77,12 @@ INSTALLER = {
 }
 CONDA = {"role": "anaconda", "anaconda_store": "{{ folder }}/store", "anaconda_prefix": "{{ folder }}/conda"}
 WINDOWS = {"anaconda_system": "windows", "anaconda_prefix": "C:\\labwright\\conda", "anaconda_store": "C:\\store"}
-DOCKER = {"role": "docker", "docker_record": "{{ folder }}/record"}
+NONE = {"dockerd": "exit 127", "docker": "exit 127"}  # whatever this machine has
+DOCKER = {"role": "docker", "docker_record": "{{ folder }}/record", "programs": NONE}
 DESKTOP = {**DOCKER, "docker_system": "windows"}
 # What Ansible asks Windows for its memory with fails here. The role only looks; what it saw is given.
 HARDWARE = {"role": "hardware", "hardware_system": "windows", "hardware_paths": [], "goes_on": True}
+OLDER = 'import sys; sys.version_info = (3, 8, 10); sys.version = "3.8.10 (default)"; exec(sys.argv[1])'
 OURS = {"win_stat": {"stat": {"exists": True}}}
 NOTHING = {"win_stat": {"stat": {"exists": False}}}
 
@@ -122,6 +127,11 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
         {**DOCKER, "docker_users": ["root", "nobody-of-that-name"]},
         "LW-DOCKER-005: docker_users names nobody-of-that-name; expected users of strangers",
     ),
+    "silent": (
+        {**DOCKER, "programs": {"dockerd": "echo 27", "docker": "echo Cannot connect. >&2; exit 1"}},
+        "LW-DOCKER-006: silent has a Docker engine that Labwright did not bring, and it does not answer at "
+        "/run/docker.sock (Cannot connect.); expected that it runs",
+    ),
     "size": (
         {"role": "gateway", "gateway_body_max": "lots"},
         'LW-GATEWAY-013: gateway_body_max is "lots"; expected a number',
@@ -129,6 +139,16 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
     "nowhere": (
         {"role": "package", "package_record": "packages/git"},
         'LW-PACKAGE-001: what is installed is to be noted in "packages/git"; expected a path that begins with /',
+    ),
+    "unknown": (
+        {
+            "role": "package",
+            "package_record": "{{ folder }}/record",
+            "package_names": ["no-such-package"],
+            "only_looked_at": True,
+        },
+        "LW-PACKAGE-002: apt cannot install no-such-package on unknown; expected that its sources have them, and that "
+        "nothing has to be removed for them. It says - No package matching 'no-such-package' is available",
     ),
     "desktop": (DESKTOP, "LW-DOCKER-002: docker_desktop_terms_accepted is false; expected true"),
     "server": (
@@ -142,6 +162,14 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
             "answers": {"win_optional_feature": {"reboot_required": True}},
         },
         "LW-DOCKER-004: features has to be restarted before Docker Desktop can be installed",
+    ),
+    "python38": (
+        {
+            "role": "hardware",
+            "ansible_python_interpreter": "{{ folder }}/python3.8",
+            "programs": {"python3.8": f"exec '{sys.executable}' -c '{OLDER}' \"$2\""},
+        },
+        "LW-HARDWARE-001: no Python 3.9 or newer answers as `{folder}/python3.8` on python38 (it is Python 3.8.10).",
     ),
     "arm": (
         {**HARDWARE, "answered": seen(ansible_architecture2="ARM 64-bit Processor")},
@@ -200,8 +228,11 @@ def said_fixture(
     (top / "hurried/sitecustomize.py").write_text(HURRIED)
     hosts = {}
     asked = [one for one in request.session.items if isinstance(one, pytest.Function) and one.parent is request.node]
-    for name in (str(one.callspec.params["host"]) for one in asked):
+    for name in (str(one.callspec.params["host"]) for one in asked if hasattr(one, "callspec")):
         (top / name).mkdir()
+        for program, line in CASES[name][0].get("programs", {}).items():
+            (top / name / program).write_text(f"#!/bin/sh\n{line}\n")
+            (top / name / program).chmod(0o755)
         hosts[name] = {"folder": str(top / name), **CASES[name][0]}
     one = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
     (top / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": hosts, "vars": one}}, sort_keys=False))
@@ -237,3 +268,24 @@ def said_fixture(
 def test_a_role_refuses_with_a_sentence(host: str, said: dict[str, tuple[str, str]]) -> None:
     folder, words = said[host]
     assert words.startswith(CASES[host][1].replace("{folder}", folder))
+
+
+def test_an_engine_of_somebody_elses_is_used_as_it_is(tmp_path: Path) -> None:
+    """On a distribution that has none, and with packages that this machine lacks: nothing is asked for."""
+    (tmp_path / "docker").write_text("#!/bin/sh\necho 27.0\n")
+    (tmp_path / "docker").chmod(0o755)
+    given = {"docker_record": f"{tmp_path}/record", "distribution": "Fedora", "role": "docker", "folder": str(tmp_path)}
+    given |= {"ansible_python_interpreter": sys.executable, "docker_log_size": "7m"}
+    (tmp_path / "play.yml").write_text(yaml.safe_dump(PLAY))
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {theirs: {ansible_connection: local}}}\n")
+    words = ["-i", f"{tmp_path}/hosts.yml", f"{tmp_path}/play.yml", "-e", json.dumps(given)]
+    own = {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_LOCAL_TEMP": str(tmp_path / "tmp")}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), *words],
+        env={**os.environ, **own, "ANSIBLE_COLLECTIONS_PATH": f"{ROOT}/.venv/collections"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    assert "Ask the engine for its version" in done.stdout
+    assert "changed=0" in done.stdout
+    assert not (tmp_path / "record").exists()

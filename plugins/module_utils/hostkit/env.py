@@ -235,8 +235,7 @@ def remove(root: Path, check: bool) -> Result:
             place.remove_tree(path, surely=False)
         for link in links:
             place.unlink(link)
-        if root.is_dir() and not any(root.iterdir()):
-            root.rmdir()
+        place.leave(root)
     gone = [*ours, *links, *aside]
     return Result(
         changed=bool(gone), message=f"removed {len(ours)} environments", before="".join(f"{x}\n" for x in gone)

@@ -2,7 +2,8 @@
 
 Request: ``path`` (the folder), ``store``, ``state``, ``files`` (each ``path`` inside the folder, ``url``, ``sha256``,
 ``size``). A stamp in the folder remembers sum, size and time of each verified file, so that gigabytes are not hashed
-at each run; a file whose size or time differs from the stamp is hashed again.
+at each run; a file whose size or time differs from the stamp is hashed again. The stamp also says whose the folder is:
+somebody else's is neither written into nor removed. ``path`` may be the folder of all models when they are to go.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hostkit import fetch, place
-from hostkit.result import Result
+from hostkit.result import Problem, Result
 
 STAMP = ".labwright.json"
 
@@ -22,11 +23,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
     """Make the folder hold exactly the planned files, or remove it."""
     folder = Path(request["path"])
     if request.get("state", "present") == "absent":
-        if not folder.exists():
-            return Result()
-        if not check:
-            place.discard(folder)
-        return Result(changed=True, message=f"removed {folder}", before=f"{folder}\n")
+        return remove(folder, check)
     lacking = missing(request)
     if not lacking:
         return Result(message=f"{folder.name}: {len(request['files'])} files, all as planned")
@@ -38,6 +35,8 @@ def run(request: dict[str, Any], check: bool) -> Result:
     if not check:
         store = Path(request["store"])
         taken = [(file, fetch.fetch(store, file)) for file in lacking]
+        if not stamped(folder):  # first: what an interrupted run leaves is ours too
+            place.write(folder / STAMP, "{}\n")
         for file, source in taken:
             put(source, folder / file["path"])
         remember(folder, request["files"])
@@ -46,11 +45,19 @@ def run(request: dict[str, Any], check: bool) -> Result:
 
 
 def missing(request: dict[str, Any]) -> list[dict[str, Any]]:
-    """Files of the request that are not in their place, as planned."""
+    """Files of the request that are not in their place, as planned. Raises for a folder that is not ours to fill."""
     folder = Path(request["path"])
     stamp = stamps(folder)
     files = [{**file, "name": Path(file["path"]).name} for file in request["files"]]
-    return [file for file in files if not same(folder / file["path"], file["sha256"], stamp.get(file["path"]))]
+    lacking = [file for file in files if not same(folder / file["path"], file["sha256"], stamp.get(file["path"]))]
+    if lacking and folder.is_dir() and any(folder.iterdir()) and not stamped(folder):
+        raise Problem(
+            "LW-MODEL-001",
+            f"{folder} has files in it that Labwright did not bring, and not all of the planned ones; expected no "
+            "folder, an empty one or the whole model. It is untouched. Move it elsewhere, or set lab_root to a folder "
+            "of its own.",
+        )
+    return lacking
 
 
 def same(path: Path, sha256: str, stamp: list[Any] | None) -> bool:
@@ -75,6 +82,27 @@ def stamps(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def remove(folder: Path, check: bool) -> Result:
+    """Take away what carries our stamp: this folder, or those in it."""
+    inside = sorted(folder.iterdir()) if folder.is_dir() else []
+    aside = [path for path in inside if path.name.startswith(place.GONE)]  # an interrupted removal's
+    ours = [path for path in (folder, *inside) if path not in aside and not place.is_link(path) and stamped(path)]
+    if not check:
+        place.discard_folders(ours)
+        for path in aside:
+            place.remove_tree(path, surely=False)
+        place.leave(folder)
+    gone = [*ours, *aside]
+    return Result(
+        changed=bool(gone), message=f"removed {len(ours)} models", before="".join(f"{path}\n" for path in gone)
+    )
+
+
+def stamped(folder: Path) -> bool:
+    """Whether the folder is ours."""
+    return (folder / STAMP).is_file()
 
 
 def put(source: Path, target: Path) -> None:

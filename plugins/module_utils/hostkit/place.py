@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from os.path import ismount
 from pathlib import Path
 from typing import Any, Callable, Optional
 
@@ -144,6 +145,17 @@ def remove_tree(folder: Path, surely: bool = True) -> None:
 
     handler: dict[str, Any] = {"onexc" if sys.version_info >= (3, 12) else "onerror": again}
     shutil.rmtree(folder, **handler)
+
+
+def removable(folder: Path) -> bool:
+    """Whether it is a folder that can go; a link to one and a disk's own are somebody else's."""
+    return folder.is_dir() and not is_link(folder) and not ismount(folder)
+
+
+def leave(folder: Path) -> None:
+    """Remove a folder if nothing is in it."""
+    if removable(folder) and not any(folder.iterdir()):
+        folder.rmdir()
 
 
 def in_use(path: Path, error: OSError) -> Problem:

@@ -1,6 +1,6 @@
 """Verb ``sweep``: remove folders of ours that are empty; one with anything in it stays, and is named.
 
-Request: ``folders``. Empty folders inside them go too.
+Request: ``folders``. Empty folders inside them go too. A link and a disk's own folder stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
     kept: list[str] = []
     for name in request["folders"]:
         folder = Path(name)
-        if not folder.is_dir():
+        if not place.removable(folder):
             continue
         if any(not path.is_dir() or place.is_link(path) for path in folder.rglob("*")):
             kept.append(name)

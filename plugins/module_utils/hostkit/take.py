@@ -8,6 +8,7 @@ file that is not the one planned ends the run here, with its name, while the hos
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hostkit.result import Problem, Result
 
 # An environment takes this many times the size of its files: measured 4.6 for the demo's (1228 of 264 MiB), rounded up.
 UNPACKED = 5
+TAKEN = re.compile(r"(\.gone-)?[0-9a-f]{16}")  # what fetch.stored calls its folders, and an interrupted removal
 
 
 def run(request: dict[str, Any], check: bool) -> Result:
@@ -88,9 +90,14 @@ def room(needs: list[tuple[Path, int]]) -> None:
 
 
 def forget(store: Path, check: bool) -> Result:
-    """Remove the store."""
-    if not store.exists():
-        return Result()
+    """Remove what was taken, by the names that it has in the store, and the store if nothing else is in it."""
+    inside = sorted(store.iterdir()) if store.is_dir() else []
+    ours = [path for path in inside if TAKEN.fullmatch(path.name) and path.is_dir() and not place.is_link(path)]
     if not check:
-        place.discard(store)
-    return Result(changed=True, message=f"removed {store}", before=f"{store}\n")
+        place.discard_folders(ours)
+        place.leave(store)
+    return Result(
+        changed=bool(ours),
+        message=f"{store}: {len(ours)} of {len(inside)} removed",
+        before="".join(f"{path}\n" for path in ours),
+    )

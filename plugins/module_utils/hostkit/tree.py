@@ -2,9 +2,10 @@
 
 Request: ``path`` (the folder), ``files`` (name inside the folder → text), ``owner`` and ``group`` (names; "" leaves
 them), ``mode`` and ``directory_mode`` (octal text), ``state``. Files that are not named are removed, for the folder
-is ours, unless ``exact`` is false. The texts of those in ``secret`` (names, or true for all) are in no answer. With
-``validate`` (``argv``, where ``{}`` stands for a folder with the new files, and ``user``) a program judges them first:
-what it refuses is not put in place.
+is ours, unless ``exact`` is false. With the state ``absent`` the folder goes; where ``files`` are named, only these,
+and the folder if nothing else is in it. The texts of those in ``secret`` (names, or true for all) are in no answer.
+With ``validate`` (``argv``, where ``{}`` stands for a folder with the new files, and ``user``) a program judges them
+first: what it refuses is not put in place.
 
 On Windows the folder gets the rights, and what is in it inherits them: all for SYSTEM and Administrators, reading for
 everybody where the mode lets others read, and reading for ``owner``, a service's account. Without mode and owner they
@@ -17,6 +18,7 @@ import re
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +30,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
     """Make the folder as wanted, or remove it."""
     folder = Path(request["path"])
     if request.get("state", "present") == "absent":
-        there = folder.exists()
-        if there and not check:
-            place.discard(folder)
-        return Result(changed=there, before=f"{folder}\n" if there else "")
+        return absent(folder, request.get("files"), check)
     wanted = {str(name): str(text) for name, text in request["files"].items()}
     before = present(folder)
     stale = sorted(set(before) - set(wanted)) if request.get("exact", True) else []
@@ -58,6 +57,18 @@ def run(request: dict[str, Any], check: bool) -> Result:
         for path in everything(folder, wanted):
             permit(path, request)
     return result
+
+
+def absent(folder: Path, files: Iterable[str] | None, check: bool) -> Result:
+    """Remove the folder, or of one that others use too the files that are named."""
+    named = [folder] if files is None else [folder / name for name in files]
+    gone = [path for path in named if path.exists() or place.is_link(path)]
+    if not check:
+        for path in gone:
+            place.discard(path)
+        if gone:
+            place.leave(folder)
+    return Result(changed=bool(gone), before="".join(f"{path}\n" for path in gone))
 
 
 def rights(path: Path, request: dict[str, Any]) -> dict[str, tuple[str, str]]:

@@ -23,6 +23,9 @@ TORCH_INDEX = "https://download.pytorch.org/whl"
 CONDA_FORGE = "https://conda.anaconda.org/conda-forge"
 HUGGINGFACE = "https://huggingface.co"
 MODELSCOPE = "https://www.modelscope.cn"
+# What a worker is given until it answers: seconds to start in, and to read its model at so many bytes a second, from a
+# hard disk that others use too, or from NFS. Assumed, not measured.
+READY_S, SLOWEST = 300, 50_000_000
 # Without these CUDA finds no card, whichever it is.
 CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 AUTHORITY = ("ca.crt",)  # below the folder of the lab's configuration
@@ -73,7 +76,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "whole": everything,
         "models": list(models.values()),
         "registry_mirrors": [one] if (one := mirror(host, catalogue, "docker", "")) else [],
-        "workers": workers,
+        "workers": [{**row, "ready_wait_s": ready_wait_s(models[row["model_path"]])} for row in workers],
         "frontend": host.system.python(frontend["prefix"]) if frontend else "",
         "frontend_environment": host.system.environment(frontend["prefix"]) if frontend else {},
         "agents_environment": host.system.environment(agents["prefix"]) if agents else {},
@@ -118,6 +121,11 @@ def served(host: Host, worker: Mapping[str, Any], catalogue: Catalogue) -> dict[
         if worker["gpus"]
         else {},
     }
+
+
+def ready_wait_s(model: Mapping[str, Any]) -> int:
+    """Seconds until a worker with these files must answer."""
+    return READY_S + sum(int(file["size"]) for file in model["files"]) // SLOWEST
 
 
 def options(worker: Mapping[str, Any]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,7 +79,7 @@ def check(fleet: Sequence[Host], catalogue: Catalogue) -> tuple[list[Finding], d
     for host in fleet:
         addresses.setdefault(host.address, []).append(host.name)
         by_host[host.name] += check_address(host, len(fleet), reached[host.name])
-        by_host[host.name] += check_host(host, catalogue) + check_windows(host, fleet)
+        by_host[host.name] += check_host(host, catalogue) + check_windows(host, fleet) + check_folders(host)
     for address, names in sorted(addresses.items()):
         if len(names) > 1:
             whole.append(finding("LW-PLAN-016", address=address, hosts=sorted(names)))
@@ -247,6 +248,20 @@ def check_host(host: Host, catalogue: Catalogue) -> list[Finding]:
         mirrors.resolve(host.wishes["lab_mirrors"], catalogue.mirrors)
     except Refused as refused:
         found.append(refused.cause)
+    return found
+
+
+def check_folders(host: Host) -> list[Finding]:
+    """Folders of the lab that are the system's, or that services do not see."""
+    system = host.system
+    found = []
+    for wish in ("lab_root", "lab_state", "lab_store"):
+        path = system.plain(str(host.wishes[wish]))
+        hidden = re.fullmatch(system.hidden, path)
+        if re.fullmatch(system.shared, path):
+            found.append(finding("LW-PLAN-055", wish=wish, path=path, below=system.join(path, "labwright")))
+        elif hidden and wish == "lab_root":
+            found.append(finding("LW-PLAN-056", path=path, folder=hidden[1]))
     return found
 
 

@@ -5,6 +5,8 @@ Pure: no host is asked, so a plan for a room of both systems is made on any cont
 
 from __future__ import annotations
 
+import ntpath
+import posixpath
 from dataclasses import dataclass
 from pathlib import PurePath, PurePosixPath, PureWindowsPath
 
@@ -20,6 +22,8 @@ class System:
     flavour: type[PurePath]
     etc: str  # configuration of the lab
     folders: tuple[str, ...]  # of ours, wherever the inventory puts the rest; each before the one that it is in
+    shared: str  # pattern of folders that are the system's, and nobody's own
+    hidden: str  # pattern of what services do not see, or a restart of the host empties; its first group is the folder
     python_in: tuple[str, ...]  # an environment's interpreter, below its prefix
     conda_in: tuple[str, ...]  # Conda's program, below its base
     path_in: tuple[str, ...]  # folders below a prefix where its programs look for libraries; none on Linux
@@ -46,6 +50,10 @@ class System:
         folders = [prefix, *(self.join(prefix, *one.split("/")) for one in self.path_in)]
         return {"PATH": ";".join([*folders, self.path]), "PYTHONUTF8": "1"}
 
+    def plain(self, path: str) -> str:
+        """A path without what means nothing in it."""
+        return ntpath.normpath(path) if self.flavour is PureWindowsPath else posixpath.normpath("/" + path.lstrip("/"))
+
     def whole(self, path: str) -> bool:
         """Whether a path is this system's own and complete."""
         return self.flavour(path).is_absolute()
@@ -58,6 +66,12 @@ SYSTEMS = {
         flavour=PurePosixPath,
         etc="/etc/labwright",
         folders=("/etc/labwright",),
+        shared=(
+            "/(bin|boot|dev|etc|home|lib|lib64|media|mnt|opt|proc|root|run|sbin|srv|sys|tmp|usr|var)?|/etc/labwright"
+            "|/usr(/local)?/(bin|etc|games|include|lib|lib64|libexec|local|man|sbin|share|src)"
+            "|/var/(backups|cache|lib|local|lock|log|mail|opt|run|spool|tmp|www)"
+        ),
+        hidden="(/(home|root|run|tmp|var/run|var/tmp))/.*",
         python_in=("bin", "python"),
         conda_in=("bin", "conda"),
         path_in=(),
@@ -68,6 +82,8 @@ SYSTEMS = {
         name="windows",
         flavour=PureWindowsPath,
         etc=f"{HOME}\\etc",
+        shared=r"(?i)C:\\(Users|Windows|ProgramData)",
+        hidden="(?!)",
         folders=(f"{HOME}\\store", f"{HOME}\\etc", f"{HOME}\\logs", HOME),
         python_in=("python.exe",),
         conda_in=("Scripts", "conda.exe"),

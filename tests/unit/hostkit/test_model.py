@@ -119,3 +119,58 @@ def test_removal(request_: dict[str, Any], tmp_path: Path) -> None:
     assert model.run(gone, False).changed
     assert not (tmp_path / "models" / "demo").exists()
     assert not model.run(gone, False).changed
+
+
+def test_somebody_elses_folder_is_neither_filled_nor_removed(request_: dict[str, Any], tmp_path: Path) -> None:
+    own = tmp_path / "models" / "demo" / "weights.bin"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"fine-tuned for a year")
+    there = look(tmp_path)
+    for check in (True, False):
+        with pytest.raises(Problem, match=r"LW-MODEL-001: .*expected no folder, an empty one or the whole model"):
+            model.run(request_, check)
+        assert not model.run({**request_, "state": "absent"}, check).changed
+    assert look(tmp_path) == there
+
+
+def test_a_whole_model_of_somebody_elses_is_used_and_stays_theirs(request_: dict[str, Any], tmp_path: Path) -> None:
+    model.run(request_, False)
+    (tmp_path / "models" / "demo" / model.STAMP).unlink()
+    assert not model.run(request_, False).changed
+    assert not model.run({**request_, "state": "absent"}, False).changed
+    assert (tmp_path / "models" / "demo" / "weights.bin").exists()
+
+
+def test_what_an_interrupted_run_left_is_gone_on_with(
+    request_: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as one:
+        one.setattr(model, "remember", lambda *_args: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            model.run(request_, False)
+    (tmp_path / "models" / "demo" / "config.json").unlink()
+    assert model.run(request_, False).changed
+    assert not model.run(request_, False).changed
+
+
+def test_removal_of_all_models_takes_those_that_are_ours(request_: dict[str, Any], tmp_path: Path) -> None:
+    model.run(request_, False)
+    models = tmp_path / "models"
+    (models / "theirs").mkdir()
+    (models / "theirs" / "weights.bin").write_bytes(b"mine")
+    (models / ".gone-older").mkdir()
+    (models / "nas").symlink_to(models / "demo")
+    gone = {"state": "absent", "path": str(models), "store": "", "files": []}
+    there = look(tmp_path)
+    told = model.run(gone, True)
+    assert look(tmp_path) == there
+    assert told == model.run(gone, False)
+    assert sorted(path.name for path in models.iterdir()) == ["nas", "theirs"]
+    assert not model.run(gone, False).changed
+    assert (models / "theirs" / "weights.bin").read_bytes() == b"mine"
+
+
+def test_the_folder_of_all_models_goes_with_the_last_one(request_: dict[str, Any], tmp_path: Path) -> None:
+    model.run(request_, False)
+    assert model.run({"state": "absent", "path": str(tmp_path / "models"), "files": []}, False).changed
+    assert not (tmp_path / "models").exists()

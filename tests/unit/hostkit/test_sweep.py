@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from hostkit import sweep
 from unit.hostkit.look import look
 
@@ -25,3 +27,13 @@ def test_empty_folders_go_and_others_are_named(tmp_path: Path) -> None:
     assert str(tmp_path / "full") in done.message
     assert sorted(path.name for path in tmp_path.iterdir()) == ["full", "linked"]
     assert not sweep.run(request, False).changed
+
+
+def test_a_link_and_a_disks_own_folder_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk/lost+found").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    monkeypatch.setattr("hostkit.place.ismount", lambda path: path == tmp_path / "disk")
+    request = {"folders": [str(tmp_path / name) for name in ("disk", "link")]}
+    assert not sweep.run(request, True).changed
+    assert not sweep.run(request, False).changed
+    assert (tmp_path / "link/lost+found").is_dir()

@@ -141,3 +141,36 @@ def test_the_store_is_forgotten(request_: dict[str, Any], tmp_path: Path) -> Non
     assert take.run(gone, False).changed
     assert not (tmp_path / "store").exists()
     assert not take.run(gone, False).changed
+
+
+def test_what_others_keep_in_the_store_stays(request_: dict[str, Any], tmp_path: Path) -> None:
+    take.run(request_, False)
+    store = tmp_path / "store"
+    for name in ("thesis.iso", "backup/2026.tar", "0123456789abcdef-mine/a"):
+        (store / name).parent.mkdir(exist_ok=True)
+        (store / name).write_text("theirs")
+    (store / "0123456789abcdef").symlink_to(store / "backup")
+    gone = {"store": str(store), "state": "absent"}
+    assert take.run(gone, False).changed
+    assert names(store) == ["2026.tar", "a", "thesis.iso"]
+    assert not take.run(gone, False).changed
+
+
+def test_a_store_that_is_a_link_to_another_disk_is_emptied_and_stays(request_: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "store").symlink_to(tmp_path / "disk")
+    take.run(request_, False)
+    assert take.run({"store": request_["store"], "state": "absent"}, False).changed
+    assert not list((tmp_path / "store").iterdir())
+
+
+def test_a_folder_of_somebody_elses_is_refused_before_anything_is_taken(
+    request_: dict[str, Any], server: Loopback, tmp_path: Path
+) -> None:
+    own = tmp_path / "models" / "demo" / "weights.bin"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"mine")
+    with pytest.raises(Problem, match=r"LW-MODEL-001: .*models/demo has files in it that Labwright did not bring"):
+        take.run(request_, False)
+    assert not server.asked
+    assert own.read_bytes() == b"mine"

@@ -132,6 +132,22 @@ def test_removal(tmp_path: Path) -> None:
     assert not tree.run(gone, False).changed
 
 
+def test_of_a_folder_that_others_use_too_only_the_named_files_go(tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    tree.run({"path": str(folder), "exact": False, "files": {"labwright-agent": "#!"}}, False)
+    (folder / "site-backup.sh").write_text("theirs")
+    gone = {"path": str(folder), "state": "absent", "files": ["labwright-agent", "older"]}
+    there = look(tmp_path)
+    told = tree.run(gone, True)
+    assert look(tmp_path) == there
+    assert told == tree.run(gone, False)
+    assert [path.name for path in folder.iterdir()] == ["site-backup.sh"]
+    assert not tree.run(gone, False).changed
+    (folder / "site-backup.sh").rename(folder / "older")
+    assert tree.run(gone, False).changed
+    assert not folder.exists()
+
+
 texts = st.dictionaries(st.sampled_from(["a", "b", "d/a", "d/e/f"]), st.text(st.characters(exclude_categories=["Cs"])))
 
 

@@ -14,10 +14,13 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from hostkit.result import Result
 from unit.labwright.made_up import real
 from unit.labwright.plugins import plugin
+from unit.programs import ROOT
 
 HOSTKIT = plugin("action", "hostkit")
 LABWRIGHT = plugin("action", "labwright")
@@ -53,6 +56,7 @@ def answering(stdout: str, seen: list[dict[str, Any]] | None = None, **more: Any
 def ask(execute: Execute, arguments: dict[str, Any], check: bool = False, **variables: Any) -> dict[str, Any]:
     one = action(HOSTKIT, arguments, check)
     one._low_level_execute_command = execute
+    one._templar = Templar(DataLoader(), variables=variables)
     result: dict[str, Any] = one.run(None, {"ansible_facts": {}, **variables})
     assert one._task.check_mode == check
     return result
@@ -88,12 +92,33 @@ def test_the_request_travels_on_standard_input_and_check_mode_with_it(check: boo
         ({}, {"ansible_python_interpreter": "/usr/bin/python3.9"}, "/usr/bin/python3.9"),
         ({}, {"ansible_facts": {"discovered_interpreter_python": "/usr/bin/python3.11"}}, "/usr/bin/python3.11"),
         ({"python": "/opt/python"}, {"ansible_python_interpreter": "/usr/bin/python3.9"}, "/opt/python"),
+        ({}, {"ansible_python_interpreter": "auto"}, "python3"),
+        ({}, {"ansible_python_interpreter": "auto_silent"}, "python3"),
+        ({"python": "auto_legacy"}, {}, "python3"),
+        ({}, {"ansible_python_interpreter": trust_as_template("{{ ansible_playbook_python }}")}, "/lab/bin/python"),
     ],
 )
 def test_the_python_that_runs_it(arguments: dict[str, Any], variables: dict[str, Any], python: str) -> None:
     seen: list[dict[str, Any]] = []
-    ask(answering(json.dumps(Result().as_dict()), seen), {**GOOD, **arguments}, **variables)
+    given = {"ansible_playbook_python": "/lab/bin/python", **variables}
+    ask(answering(json.dumps(Result().as_dict()), seen), {**GOOD, **arguments}, **given)
     assert seen[0]["argv"][0] == python
+
+
+@pytest.mark.parametrize(
+    ("given", "python"),
+    [
+        ({}, "/usr/bin/python3"),
+        ({"ansible_python_interpreter": "auto_silent"}, "/usr/bin/python3"),
+        ({"ansible_python_interpreter": "/usr/bin/python3.11"}, "/usr/bin/python3.11"),
+        ({"ansible_python_interpreter": "/home/anna/lab/.venv/bin/python"}, "/usr/bin/python3"),
+        ({"ansible_python_interpreter": "/usr/bin/env python3"}, "/usr/bin/python3"),
+    ],
+)
+def test_the_services_python_is_the_chosen_one_where_they_see_it(given: dict[str, str], python: str) -> None:
+    loader = DataLoader()
+    wiring = loader.load_from_file(str(ROOT / "inventories/lab/group_vars/all/wiring.yml"), trusted_as_template=True)
+    assert Templar(loader, variables=given).template(wiring["service_python"]) == python
 
 
 PYTHON = r"C:\labwright\conda\python.exe"

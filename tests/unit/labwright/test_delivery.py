@@ -128,6 +128,12 @@ def test_a_worker_knows_where_everything_is() -> None:
     assert [file["path"] for file in found["models"][0]["files"]] == ["config.json", "code/model.py"]
 
 
+def test_a_worker_is_given_the_time_to_read_its_model_from_a_slow_disk() -> None:
+    files = [{"size": 10_000_000_000}, {"size": 5_000_000_000}, {"size": 0}]
+    assert delivery.ready_wait_s({"files": files}) == 600
+    assert made("w11", THREE)["workers"][0]["ready_wait_s"] == 300
+
+
 def test_two_workers_of_one_model_share_its_files_and_environment() -> None:
     found = made("c1", [host("c1", "controller workers", lab_models=["demo", "demo", "other"])])
     assert [worker["name"] for worker in found["workers"]] == [

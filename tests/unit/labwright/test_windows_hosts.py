@@ -278,6 +278,32 @@ def test_paths_are_those_of_the_hosts_system(wish: str) -> None:
     assert wrong([CONTROL, linux]) == ["LW-PLAN-041"]
 
 
+@pytest.mark.parametrize("wish", ["lab_root", "lab_state", "lab_store"])
+@pytest.mark.parametrize(
+    ("path", "fits"),
+    [
+        *((path, False) for path in ("/usr/local", "/opt/", "/srv", "//var//lib", "/var/lib/x/..", "/home", "/")),
+        *((path, True) for path in ("/data", "/opt/lab", "/srv/lab", "/usr/local/lab", "/mnt/disk", "/homes/lab")),
+    ],
+)
+def test_the_labs_folders_are_none_of_the_systems(wish: str, path: str, fits: bool) -> None:
+    there = host("w2", "workers", lab_models=[SMALL], **{wish: path})
+    assert wrong([CONTROL, there]) == ([] if fits else ["LW-PLAN-055"])
+
+
+@pytest.mark.parametrize("path", ["C:\\Windows", "c:\\users", "C:\\labwright\\..\\ProgramData"])
+def test_nor_are_they_windows_own(path: str) -> None:
+    windows = Host("win1", frozenset({"workers", "windows"}), {**WORKER.wishes, "lab_root": path})
+    assert wrong([CONTROL, windows]) == ["LW-PLAN-055"]
+
+
+@pytest.mark.parametrize("path", ["home/anna/lab", "root/lab", "tmp/lab", "var/tmp/x/y", "run/lab", "opt/../home/x"])
+def test_software_lies_where_services_see_it_and_a_restart_leaves_it(path: str) -> None:
+    there = host("w2", "workers", lab_models=[SMALL], lab_root=f"/{path}")
+    assert wrong([CONTROL, there]) == ["LW-PLAN-056"]
+    assert wrong([CONTROL, host("w2", "workers", lab_models=[SMALL], lab_store=f"/{path}")]) == []
+
+
 def test_group_and_system_agree() -> None:
     assert all_ids(plan(MIXED, {"win21": machine()})) == ["LW-PLAN-040"]
     assert all_ids(plan([CONTROL, host("w11", "workers", lab_models=[SMALL])], {"w11": CPU})) == ["LW-PLAN-040"]
