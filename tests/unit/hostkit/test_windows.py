@@ -192,6 +192,7 @@ def test_what_is_read_only_goes_too(host: Windows, monkeypatch: pytest.MonkeyPat
     with pytest.raises(PermissionError, match="Access is denied"):
         place.remove_tree(folder)
     held = ""
+    (folder / model.STAMP).write_text("{}", encoding="utf-8")  # ours
     model.run({"path": str(folder), "state": "absent"}, False)
     assert not folder.exists()
 
