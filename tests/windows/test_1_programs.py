@@ -104,7 +104,8 @@ def test_hostkit_removes_nothing_of_what_runs_and_then_everything(machine: Machi
     place = machine.file(r"C:\removal\one")
     (place / "Lib").mkdir(parents=True)
     (place / "Lib" / "read-only.txt").touch(mode=0o444)
-    shutil.copyfile(machine.file(PYTHON), place / "python.exe")
+    (place / ".labwright.json").write_text("{}")  # ours
+    shutil.copyfile(machine.file(PYTHON), place / "Lib" / "python.exe")
     with zipfile.ZipFile(machine.file(r"C:\hostkit.pyz"), "w") as pack:
         pack.writestr("__main__.py", "import sys; from hostkit.__main__ import main; sys.exit(main(sys.argv[1:]))")
         for file in (ROOT / "plugins/module_utils/hostkit").glob("*.py"):
@@ -112,17 +113,17 @@ def test_hostkit_removes_nothing_of_what_runs_and_then_everything(machine: Machi
     machine.file(r"C:\asked.json").write_text(json.dumps({"path": r"C:\removal\one", "state": "absent"}))
     line = rf"{PYTHON} -I C:\hostkit.pyz model C:\asked.json"
     whole = sorted(place.rglob("*"))
-    program = machine.start(r'C:\removal\one\python.exe -c "print(1, flush=True); input()"')
+    program = machine.start(r'C:\removal\one\Lib\python.exe -c "print(1, flush=True); input()"')
     assert program.stdout is not None
     assert program.stdout.readline().strip() == b"1"
     done = machine.run(line)
     said = json.loads(done.out)
     assert (done.status, said["code"]) == (1, "LW-HOSTKIT-011")
     assert r"C:\removal\one cannot be replaced or removed: The process cannot access the file" in said["message"]
-    assert r"(C:\removal\one\python.exe)" in said["message"]
+    assert r"(C:\removal\one\Lib\python.exe)" in said["message"]
     assert sorted(place.rglob("*")) == whole
     program.communicate(b"\n", timeout=60)
-    assert json.loads(machine.run(line).out)["message"] == r"removed C:\removal\one"
+    assert json.loads(machine.run(line).out)["message"] == "removed 1 models"
     assert list(place.parent.iterdir()) == []
 
 
