@@ -56,7 +56,7 @@ one entry more in that file: [add a model](../extend.md#a-model).
 
 把名字写进 `lab_models`，规划会选出放得下的最好形式。显存（MiB）是计算值，不是实测值：权重、一段 {tokens} 个 token
 的对话和计算所需；规划还会留出 5 %（至少 {margin} MiB）的余量。添加模型就是在 `env/catalog/models.yml`
-里加一项（[英文说明](../extend.md#a-model)）。
+里加一项（[怎样加](../zh/extend.md)）。
 
 | model | what it is | GPU memory MiB | context | licence |
 |---|---|---|---|---|
