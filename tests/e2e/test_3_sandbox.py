@@ -71,10 +71,18 @@ def kind(lab: Lab, request: pytest.FixtureRequest) -> Iterator[str]:
     assert lab.ssh(HOST, f"cat {SETTINGS}") == before
 
 
+SWEPT = (
+    "for n in $(seq 60); do systemctl list-units --state=deactivating --plain --no-legend 'labwright-sandbox@*'"
+    " | grep -q . || break; sleep 0.5; done"
+)
+
+
 def remains(lab: Lab) -> str:
-    """Whatever there is on the host of any box, by everything that can make one."""
+    """Whatever there is on the host of any box, by everything that can make one. A keeper looks behind itself after it
+    gave its answer; while it does, it is waited for."""
     return lab.ssh(
         HOST,
+        f"{SWEPT};"
         "ls -A /run/labwright-boxes; docker ps --all --quiet; grep labwright-box /proc/mounts || true;"
         "systemctl list-units --all --plain --no-legend 'labwright-box*' 'labwright-sandbox@*';"
         "ps -eo uid,args | awk '$1 >= 1900000000 && $1 < 2100000000'; pgrep -fa '^sleep 7654' || true",
