@@ -158,7 +158,8 @@ def run(settings: dict[str, Any], name: str, folder: Path, request: dict[str, An
     """Run the code in a new box, until it ends or is ended."""
     uid = FIRST_UID + secrets.randbelow(UIDS)
     words = [word.format(**settings) for word in LANGUAGES[request["language"]]] + [request["script"]]
-    inside = ["/bin/sh", "-c", f'echo {READY.decode().strip()}; "$@"', "box", *words]
+    # One stream: Docker carries two, and what came on the second may arrive before the first's.
+    inside = ["/bin/sh", "-c", f'exec 2>&1; echo {READY.decode().strip()}; "$@"', "box", *words]
     if settings["kind"] == "docker":
         argv = docker(settings, name, folder, uid, inside)
     else:
