@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -183,6 +184,26 @@ def test_a_link_in_the_work_folder_does_not_go_along(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("x")
     (tmp_path / "link").symlink_to("/etc/passwd")
     assert sandbox.gathered(tmp_path, 1) == {"plain": b"x"}
+
+
+def test_a_box_says_all_on_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker carries two, and an early error could overtake the word that the box began."""
+    streams: list[tuple[bytes, bytes]] = []
+
+    def watch(argv: list[str], _seconds: int) -> tuple[bytes, str, int]:
+        done = subprocess.run(argv, capture_output=True, check=False)
+        streams.append((done.stdout, done.stderr))
+        return done.stdout, "", done.returncode
+
+    monkeypatch.setattr(keeper, "unit", lambda *words: words[-1])
+    monkeypatch.setattr(keeper, "watch", watch)
+    monkeypatch.setattr(keeper, "stop", lambda *_words: None)
+    script = tmp_path / "code.sh"
+    script.write_text("echo wrong >&2; exit 3")
+    settings = {"kind": "unit", "prefix": "", "work_mib": 1}
+    said = keeper.run(settings, "box", tmp_path, {"language": "sh", "script": str(script), "seconds": 5})
+    assert (said["exit_code"], said["output"]) == (3, "wrong\n")
+    assert streams == [(b"ready\nwrong\n", b"")]
 
 
 def test_what_the_code_left_is_read_without_following_anything(tmp_path: Path) -> None:
