@@ -194,17 +194,28 @@ def in_bundle(host: Host, path: str) -> str:
     return f"{str(host.wishes['lab_bundle_url']).rstrip('/')}/{quote(path)}"
 
 
-def bundled(host: Host, catalogue: Catalogue, path: str) -> dict[str, Any]:
-    """A file of the bundle in hostkit's shape."""
+def bundled(host: Host, catalogue: Catalogue, path: str, wanted: str = "") -> dict[str, Any]:
+    """A file of the bundle in hostkit's shape; refused where it is not the one with the sum ``wanted``."""
     if catalogue.manifest is None or path not in catalogue.manifest["files"]:
         raise Refused(finding("LW-PLAN-012", path=path))
     entry = catalogue.manifest["files"][path]
+    if wanted not in ("", entry["sha256"]):
+        raise Refused(finding("LW-PLAN-057", path=path, found=entry["sha256"], wanted=wanted))
     return {
         "url": in_bundle(host, path),
         "sha256": entry["sha256"],
         "size": entry["size"],
         "name": path.rsplit("/", 1)[-1],
     }
+
+
+def known(host: Host, catalogue: Catalogue) -> bool:
+    """Whether the catalogue has the sums of the bundle's Conda and installers. What the kit makes has others each time;
+    so have stand-ins for what Windows installs, which only the inventory can allow."""
+    wish = host.wishes["lab_bundle_source"]
+    if host.platform == paths.WINDOWS:
+        return bool(wish != "kit")
+    return "conda-forge" in (wish, (catalogue.manifest or {}).get("source"))
 
 
 def mirror(host: Host, catalogue: Catalogue, key: str, usual: str) -> str:
@@ -217,22 +228,21 @@ def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
     follows on the host runs with, the fetching of other files among it."""
     prefix = host.below("lab_root", "conda")
     windows = host.platform == paths.WINDOWS
-    if catalogue.manifest is not None and not windows:
-        installer = bundled(host, catalogue, catalogue.manifest["installer"]["path"])
-    else:
-        installer = installer_of(host, catalogue, "miniforge3")
+    installer = installer_of(host, catalogue, "miniforge3")
     unless = host.system.join(prefix, ".labwright-installer")
     return {"prefix": prefix, "installer": {**installer, "unless": unless}, "first": windows}
 
 
 def installer_of(host: Host, catalogue: Catalogue, name: str) -> dict[str, Any]:
     """An installer, by its name in the catalogue: from the bundle, or from its home."""
+    row = next(one for one in catalogue.installers if (one["name"], one["platform"]) == (name, host.platform))
     if catalogue.manifest is not None:
-        path = catalogue.manifest.get("installers", {}).get(host.platform, {}).get(name)
+        held = {paths.LINUX: {"miniforge3": catalogue.manifest["installer"]["path"]}}
+        path = {**held, **catalogue.manifest.get("installers", {})}.get(host.platform, {}).get(name)
         if path is None:
             raise Refused(finding("LW-PLAN-042", name=name, platform=host.platform))
-        return bundled(host, catalogue, path)
-    row = next(one for one in catalogue.installers if (one["name"], one["platform"]) == (name, host.platform))
+        wanted = row["members"][0]["sha256"] if "members" in row else row["sha256"]
+        return bundled(host, catalogue, path, wanted if known(host, catalogue) else "")
     url = str(row["url"])
     if name == "miniforge3":  # the only one that mirrors are known to have
         folder = mirror(host, catalogue, "installers", url.rpartition("/")[0])
@@ -272,22 +282,25 @@ def tools(host: Host, catalogue: Catalogue) -> list[dict[str, Any]]:
 
 def conda_layer(host: Host, catalogue: Catalogue, stack: Stack) -> dict[str, Any]:
     """The interpreter and native libraries."""
+    locked = [(f"{row['subdir']}/{row['url'].rpartition('/')[2]}", row) for row in catalogue.conda[host.platform]]
     if catalogue.manifest is not None:
         members = catalogue.manifest["conda"].get(host.platform, {}).get(stack.python, [])
         if not members:
             raise Refused(finding("LW-PLAN-013", python=stack.python, stack=stack.name, platform=host.platform))
-        files = [bundled(host, catalogue, path) for path in members]
+        wanted = dict.fromkeys(members, "")
+        if known(host, catalogue):
+            wanted = {catalogue.by_sum.get(row["sha256"], f"channel/{path}"): row["sha256"] for path, row in locked}
+        files = [bundled(host, catalogue, path, one) for path, one in wanted.items()]
     else:
         base = mirror(host, catalogue, "conda_forge", CONDA_FORGE)
         files = [
             {
-                "url": f"{base}/{row['subdir']}/{filename}",
+                "url": f"{base}/{path}",
                 "sha256": row["sha256"],
                 "size": row.get("size", 0),
-                "name": filename,
+                "name": path.rpartition("/")[2],
             }
-            for row in catalogue.conda[host.platform]
-            for filename in [str(row["url"]).rsplit("/", 1)[-1]]
+            for path, row in locked
         ]
     digest = hashlib.sha256("".join(file["sha256"] for file in files).encode()).hexdigest()
     return {"name": "conda", "digest": digest, "conda": files}
@@ -330,7 +343,7 @@ def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dic
     for file in entry["files"]:
         path = f"models/{folder}/{file['path']}"
         if catalogue.manifest is not None and path in catalogue.manifest["files"]:
-            files.append({**bundled(host, catalogue, path), "path": file["path"]})
+            files.append({**bundled(host, catalogue, path, file.get("sha256", "")), "path": file["path"]})
         elif "bundled" in entry or not file.get("sha256") or not entry.get("revision"):
             raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"]))
         else:

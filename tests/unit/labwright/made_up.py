@@ -153,6 +153,7 @@ def manifest() -> dict[str, Any]:
     }
     return {
         "format": 1,
+        "source": "kit",
         "files": {path: {"sha256": one, "size": 11} for path, one in sums.items()},
         "installer": {"path": INSTALLER},
         "conda": {LINUX: {"3.11": PYTHON}},

@@ -502,6 +502,51 @@ def test_a_bundle_that_lacks_something_is_refused_with_its_name(
     assert "bundle" in found.value.message
 
 
+OTHER = "e" * 64
+FORGED = {"installers/f.sh": sha("f.sh"), "channel/linux-64/python.conda": sha("python")}
+FORGED |= {"channel/noarch/pip.conda": sha("pip")}
+
+
+def forged(**others: str) -> dict[str, Any]:
+    """A bundle with Conda as conda-forge has it, but for these files."""
+    bundle = manifest()
+    bundle["files"] |= {path: {"sha256": one, "size": 1} for path, one in (FORGED | others).items()}
+    conda = {"linux-64": {"3.11": [path for path in FORGED if path.startswith("channel/")]}}
+    return {**bundle, "source": "conda-forge", "installer": {"path": "installers/f.sh"}, "conda": conda}
+
+
+def test_a_bundle_of_conda_forge_is_taken_by_the_catalogues_sums() -> None:
+    found = made("one1", ALL_IN_ONE, bundle=forged())
+    assert found["conda"]["installer"]["sha256"] == sha("f.sh")
+    assert [file["sha256"] for file in found["whole"][0]["layers"][0]["conda"]] == [sha("python"), sha("pip")]
+    far = [host("one1", "controller api workers agents", lab_bundle_url="", lab_models=[])]
+    prefixes = [one["prefix"] for one in made("one1", far, bundle=None)["whole"]]
+    assert [one["prefix"] for one in found["whole"]][1:] == prefixes, "made of the same files, wherever they come from"
+
+
+@pytest.mark.parametrize("path", [*FORGED, "models/demo/config.json"])
+def test_a_bundle_that_has_another_file_than_the_catalogue_is_refused(path: str) -> None:
+    """Made by an older version, or changed by somebody together with its line in the manifest."""
+    wanted = FORGED.get(path, sha("demo/config.json"))
+    with pytest.raises(Problem, match=f"LW-PLAN-057: .* another {path} .* sha256 {OTHER}; expected {wanted}"):
+        made("one1", ALL_IN_ONE, bundle=forged(**{path: OTHER}))
+
+
+def test_a_model_of_a_hub_is_taken_from_a_bundle_by_the_catalogues_sum() -> None:
+    bundle = manifest()
+    bundle["files"] |= {f"models/hub/{one['path']}": {"sha256": OTHER, "size": 3} for one in MODELS["hub"]["files"]}
+    with pytest.raises(Problem, match=r"LW-PLAN-057: .* another models/hub/config\.json"):
+        made("w11", [host("w11", "controller workers", lab_models=["hub"])], bundle=bundle)
+
+
+def test_what_the_kit_makes_has_its_own_sums_unless_the_inventory_wants_conda_forges() -> None:
+    other = manifest()
+    other["files"] |= {path: {"sha256": OTHER, "size": 1} for path in (INSTALLER, PYTHON[0])}
+    assert made("one1", ALL_IN_ONE, bundle=other)["conda"]["installer"]["sha256"] == OTHER
+    wish = {"lab_bundle_source": "conda-forge"}
+    assert code("one1", [host("one1", "controller api workers agents", **wish)], bundle=other) == "LW-PLAN-057"
+
+
 def test_a_bundle_for_no_platform_of_ours_is_refused_with_a_sentence() -> None:
     assert code("one1", ALL_IN_ONE, bundle={**manifest(), "conda": {"win-64": {"3.11": PYTHON}}}) == "LW-PLAN-013"
 

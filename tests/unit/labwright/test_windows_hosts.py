@@ -215,44 +215,77 @@ def test_a_controller_on_windows_runs_from_the_frontend_and_is_a_service_without
 NAMES = ("miniforge3", "git-for-windows", "vc-redist-2015-2022-x64", "docker-desktop", "nssm")
 
 
-def bundle(*lacking: str) -> Catalogue:
-    """This repository's catalogue with a bundle that has all of the small model's host on the CPU."""
+def sum_of(name: str) -> str:
+    """An installer's sum in this repository's catalogue."""
+    row = next(row for row in real().installers if (row["name"], row["platform"]) == (name, "win-64"))
+    return str(row["members"][0]["sha256"] if "members" in row else row["sha256"])
+
+
+def bundle(*lacking: str, stand_ins: bool = False) -> Catalogue:
+    """This repository's catalogue with a bundle that has all of the small model's host on the CPU. ``stand_ins``: what
+    Windows itself installs is not the catalogue's, as in a folder that tests filled."""
     one = real()
     stack = one.stacks["current"]
     sums = [sums[0] for layer in stack.layers("cpu", "win-64") for _pin, sums in layer.pins]
     files: dict[str, dict[str, Any]] = {}
     files |= {f"wheels/{at}.whl": {"sha256": digest, "size": 1} for at, digest in enumerate(dict.fromkeys(sums))}
-    files |= {f"installers/{name}.exe": {"sha256": str(at) * 64, "size": 2} for at, name in enumerate(NAMES)}
-    files |= {f"channel/{part}.conda": {"sha256": "a" * 64, "size": 3} for part in ("win-64/python", "noarch/pip")}
+    files |= {f"installers/{name}.exe": {"sha256": sum_of(name), "size": 2} for name in NAMES}
+    conda = {f"channel/{row['subdir']}/{row['url'].rpartition('/')[2]}": row["sha256"] for row in one.conda["win-64"]}
+    if stand_ins:
+        files |= {f"installers/{name}.exe": {"sha256": str(at) * 64, "size": 2} for at, name in enumerate(NAMES)}
+        conda = {f"channel/{part}.conda": "a" * 64 for part in ("win-64/python", "noarch/pip")}
+    files |= {path: {"sha256": digest, "size": 3} for path, digest in conda.items()}
     files |= {"installers/conda.sh": {"sha256": "b" * 64, "size": 4}}
     manifest = {
         "format": 1,
+        "source": "kit",
         "files": files,
         "installer": {"path": "installers/conda.sh"},
         "installers": {"win-64": {name: f"installers/{name}.exe" for name in NAMES if name not in lacking}},
-        "conda": {"win-64": {"3.11": ["channel/win-64/python.conda", "channel/noarch/pip.conda"]}},
+        "conda": {"win-64": {"3.11": list(conda)}},
     }
     return replace(one, manifest=manifest, by_sum={row["sha256"]: path for path, row in files.items()})
 
 
-def from_bundle(*lacking: str) -> dict[str, Any]:
-    one = Host(WORKER.name, WORKER.groups, {**WORKER.wishes, "lab_bundle_url": "http://192.0.2.1:8480"})
-    return spelt(one, written(plan([CONTROL, one], {"win21": CPU})), bundle(*lacking))
+def from_bundle(known: Catalogue, **wishes: str) -> dict[str, Any]:
+    wished = {**WORKER.wishes, "lab_bundle_url": "http://192.0.2.1:8480", **wishes}
+    one = Host(WORKER.name, WORKER.groups, wished)
+    return spelt(one, written(plan([CONTROL, one], {"win21": CPU})), known)
 
 
 def test_a_bundle_serves_windows_hosts_with_what_is_theirs() -> None:
-    found = from_bundle()
+    found = from_bundle(bundle())
     assert found["conda"]["installer"]["url"] == "http://192.0.2.1:8480/installers/miniforge3.exe"
     assert found["installers"]["git"]["url"].endswith("/installers/git-for-windows.exe")
     assert "member" not in found["tools"][0]
     assert found["tools"][0]["url"].endswith("/installers/nssm.exe")
+    conda = found["whole"][0]["layers"][0]["conda"]
+    assert [file["sha256"] for file in conda] == [row["sha256"] for row in real().conda["win-64"]]
+    assert {file["url"].rsplit("/", 2)[1] for file in conda} == {"win-64", "noarch"}
+
+
+def test_stand_ins_for_what_windows_installs_are_taken_only_where_the_inventory_says_so() -> None:
+    with pytest.raises(Problem, match=r"LW-PLAN-012: The bundle has no channel/"):
+        from_bundle(bundle(stand_ins=True))
+    found = from_bundle(bundle(stand_ins=True), lab_bundle_source="kit")
     assert [file["url"].rsplit("/", 2)[1] for file in found["whole"][0]["layers"][0]["conda"]] == ["win-64", "noarch"]
+    assert found["installers"]["git"]["sha256"] == "1" * 64
+
+
+@pytest.mark.parametrize("name", ["miniforge3", "git-for-windows", "vc-redist-2015-2022-x64", "nssm"])
+def test_a_bundle_with_another_installer_than_the_catalogues_is_refused(name: str) -> None:
+    known = bundle()
+    assert known.manifest
+    files = {**known.manifest["files"], f"installers/{name}.exe": {"sha256": "e" * 64, "size": 2}}
+    said = rf"LW-PLAN-057: .* another installers/{name}\.exe .* e{{64}}; expected {sum_of(name)}"
+    with pytest.raises(Problem, match=said):
+        from_bundle(replace(known, manifest={**known.manifest, "files": files}))
 
 
 @pytest.mark.parametrize("name", ["miniforge3", "git-for-windows", "vc-redist-2015-2022-x64", "nssm"])
 def test_a_bundle_made_without_windows_is_refused_with_what_it_lacks(name: str) -> None:
     with pytest.raises(Problem, match=f"LW-PLAN-042: The bundle has no {name} for win-64"):
-        from_bundle(name)
+        from_bundle(bundle(name))
 
 
 # --- what Windows hosts may be ---------------------------------------------------------------------------------------
