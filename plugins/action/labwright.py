@@ -179,7 +179,7 @@ class ActionModule(ActionBase):
 
     def bundle(self, host: wishes.Host) -> Path | None:
         """The folder of the bundle that a host takes from; None where it fetches from the internet."""
-        return Path(host.wishes["lab_bundle_dir"]) if host.wishes["lab_bundle_url"] else None
+        return bundle_folder(host) if host.wishes["lab_bundle_url"] else None
 
     def folder(self, host: wishes.Host) -> Path:
         """Where the plan is written."""
@@ -572,12 +572,16 @@ class ActionModule(ActionBase):
         return {"changed": changed, "msg": f"the keys of {name}"}
 
 
+def bundle_folder(host: wishes.Host) -> Path:
+    """Where the bundle is made, and read."""
+    return Path(host.wishes["lab_bundle_dir"] or ROOT / ".cache" / "bundle").resolve()
+
+
 def bundle_options(host: wishes.Host, profiles: Mapping[str, Mapping[str, str]]) -> list[str]:
     """What env/bundle.py is told: nothing in it is secret."""
     found = mirrors.resolve(host.wishes["lab_mirrors"], profiles)
-    out = Path(host.wishes["lab_bundle_dir"] or ROOT / ".cache" / "bundle").resolve()
     options = {
-        "out": str(out),
+        "out": str(bundle_folder(host)),
         "source": host.wishes["lab_bundle_source"],
         "python": host.wishes["lab_bundle_python"],
         "mirror-conda-forge": found.get("conda_forge", ""),

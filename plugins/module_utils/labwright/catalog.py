@@ -420,7 +420,7 @@ def manifest_of(bundle: Path) -> dict[str, Any]:
         raise Problem(
             "LW-BUNDLE-001",
             f"no readable manifest at {path} ({error}). Make the bundle with `ansible-playbook playbooks/bundle.yml`, "
-            f"or leave lab_bundle_url empty to let hosts fetch from the internet.",
+            f"set lab_bundle_dir to where it lies, or leave lab_bundle_url empty to let hosts fetch from the internet.",
         ) from error
     number = found.get("format") if isinstance(found, dict) else None
     if number != 1:

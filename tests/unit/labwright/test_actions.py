@@ -17,7 +17,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
-from hostkit.result import Result
+from hostkit.result import Problem, Result
 from unit.labwright.made_up import real
 from unit.labwright.plugins import plugin
 from unit.programs import ROOT
@@ -584,6 +584,23 @@ def test_the_catalogue_is_read_once_for_each_bundle(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(LABWRIGHT.catalog, "load", counted)
     act({"do": "plan"}, task_vars)
     assert read == [None, tmp_path / "bundle"]
+
+
+def test_the_bundle_is_read_where_it_is_made(tmp_path: Path, maker: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also with its address alone, wherever the command is given."""
+    monkeypatch.chdir(tmp_path)
+    task_vars = lab_of(tmp_path, bundle=False, lab_bundle_url="http://192.0.2.1:8480")
+    read: list[Path] = []
+
+    def manifest_of(folder: Path) -> dict[str, Any]:
+        read.append(folder)
+        raise Problem("LW-BUNDLE-001", "there is none")
+
+    monkeypatch.setattr(LABWRIGHT.catalog, "manifest_of", manifest_of)
+    act({"do": "plan"}, task_vars)
+    act({"do": "bundle"}, task_vars)
+    assert set(read) == {ROOT / ".cache" / "bundle"}
+    assert f"--out={ROOT}/.cache/bundle" in told(maker)["argv"]
 
 
 def test_a_host_outside_of_limit_keeps_its_last_plan(tmp_path: Path) -> None:
