@@ -344,14 +344,17 @@ def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dic
         path = f"models/{folder}/{file['path']}"
         if catalogue.manifest is not None and path in catalogue.manifest["files"]:
             files.append({**bundled(host, catalogue, path, file.get("sha256", "")), "path": file["path"]})
-        elif "bundled" in entry or not file.get("sha256") or not entry.get("revision"):
-            raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"]))
+        # A host that takes from a bundle reaches no hub, as far as the plan knows.
+        elif (
+            catalogue.manifest is not None or "bundled" in entry or not file.get("sha256") or not entry.get("revision")
+        ):
+            raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"], name=name))
         else:
             url, *more = hubs(host, catalogue, entry, file["path"])
             row = {"url": url, "sha256": file["sha256"], "size": file.get("size", 0), "path": file["path"]}
             files.append({**row, "more": more} if more else row)
     if not files:
-        raise Refused(finding("LW-PLAN-007", model=folder, path="*"))
+        raise Refused(finding("LW-PLAN-007", model=folder, path="*", name=name))
     return {"path": host.below("lab_root", "models", folder), "store": host.wishes["lab_store"], "files": files}
 
 

@@ -319,6 +319,21 @@ def test_a_hubs_file_that_the_bundle_has_comes_from_the_bundle() -> None:
     }
 
 
+@pytest.mark.parametrize("mirrors", [{}, {"huggingface": "https://hf.example"}])
+def test_a_host_with_a_bundle_asks_no_hub_for_a_model_that_the_bundle_lacks(mirrors: dict[str, str]) -> None:
+    """Mirrors are what the bundle was made from; such a host may reach none of them."""
+    fleet = [host("w11", "controller workers", lab_models=["hub"], lab_mirrors=mirrors)]
+    with pytest.raises(Problem, match=r"LW-PLAN-007: The model hub: .* config\.json.* Put hub into lab_bundle_models"):
+        made("w11", fleet)
+    assert gaps("w11", fleet, machine()) == ["LW-PLAN-007"]
+
+
+def test_of_a_packed_model_that_the_bundle_lacks_the_wish_names_the_whole_one() -> None:
+    """A bundle takes both by one name."""
+    with pytest.raises(Problem, match=r"LW-PLAN-007: The model big-int4: .* Put big into lab_bundle_models"):
+        delivery.model(host("w1", "workers"), "big", "int4", catalogue(EVERYTHING))
+
+
 def test_the_real_catalogue_is_brought_without_a_bundle() -> None:
     fleet = [host("c1", "controller api", lab_bundle_url=""), host("w2", "workers", lab_models=["labwright-demo"])]
     whole = written(lab(fleet, catalogue_=real()))
@@ -584,13 +599,19 @@ def gaps(name: str, fleet: Sequence[Host], hardware: Hardware, bundle: dict[str,
     return [found.id for found in delivery.gaps(one, whole["hosts"][name], whole, catalogue(bundle))]
 
 
+def with_big(bundle: dict[str, Any]) -> dict[str, Any]:
+    """The bundle with a large model of a hub."""
+    bundle["files"] |= {f"models/big/{one['path']}": {**one, "size": 7} for one in MODELS["big"]["files"]}
+    return bundle
+
+
 def test_all_gaps_are_found_at_once_and_each_is_said_once() -> None:
     fleet = [host("one1", "controller api workers", lab_models=["demo", "demo", "big"])]
-    assert gaps("one1", fleet, machine()) == []
-    bundle = without("wheels/fschat-0.2.36-py3-none-any.whl")
+    assert gaps("one1", fleet, machine(), with_big(manifest())) == []
+    bundle = with_big(without("wheels/fschat-0.2.36-py3-none-any.whl"))
     assert gaps("one1", fleet, machine(), bundle) == ["LW-PLAN-014"]
-    assert gaps("one1", fleet, LOCKED_GPU) == ["LW-PLAN-005"]
-    both = without(INSTALLER)
+    assert gaps("one1", fleet, LOCKED_GPU, with_big(manifest())) == ["LW-PLAN-005"]
+    both = with_big(without(INSTALLER))
     assert gaps("one1", fleet, LOCKED_GPU, both) == ["LW-PLAN-012", "LW-PLAN-005"]
 
 

@@ -235,6 +235,9 @@ def bundle(*lacking: str, stand_ins: bool = False) -> Catalogue:
         files |= {f"installers/{name}.exe": {"sha256": str(at) * 64, "size": 2} for at, name in enumerate(NAMES)}
         conda = {f"channel/{part}.conda": "a" * 64 for part in ("win-64/python", "noarch/pip")}
     files |= {path: {"sha256": digest, "size": 3} for path, digest in conda.items()}
+    files |= {
+        f"models/{SMALL}/{row['path']}": {"sha256": row["sha256"], "size": 4} for row in one.models[SMALL]["files"]
+    }
     files |= {"installers/conda.sh": {"sha256": "b" * 64, "size": 4}}
     manifest = {
         "format": 1,
