@@ -222,7 +222,8 @@ class ActionModule(ActionBase):
                 continue
             folder = self.bundle(host)
             wanted = [[row["stack"], row["torch"], row["model"], row["quantization"]] for row in entry["workers"]]
-            key = json.dumps([str(folder), entry["platform"], entry["duties"], host.wishes["lab_mirrors"], wanted])
+            wished = [host.wishes[one] for one in ("lab_mirrors", "lab_bundle_source", "anaconda_distribution")]
+            key = json.dumps([str(folder), entry["platform"], entry["duties"], wished, wanted])
             if key not in known:
                 try:
                     if folder not in catalogues:

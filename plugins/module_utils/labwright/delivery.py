@@ -30,6 +30,7 @@ READY_S, SLOWEST = 300, 50_000_000
 CUDA_DEVICES = ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools")
 AUTHORITY = ("ca.crt",)  # below the folder of the lab's configuration
 OPERATOR_KEY = ("keys", "operator")
+MINIFORGE = "miniforge"  # the only base that a bundle has
 # What a Windows host is brought beside Conda: the catalogue's name for it, and the folder of the role's record.
 INSTALLERS = {
     "git": ("git-for-windows", "git"),
@@ -228,7 +229,10 @@ def conda(host: Host, catalogue: Catalogue) -> dict[str, Any]:
     follows on the host runs with, the fetching of other files among it."""
     prefix = host.below("lab_root", "conda")
     windows = host.platform == paths.WINDOWS
-    installer = installer_of(host, catalogue, "miniforge3")
+    wish = host.wishes["anaconda_distribution"]
+    if catalogue.manifest is not None and wish != MINIFORGE:
+        raise Refused(finding("LW-PLAN-058", wish=wish))
+    installer = installer_of(host, catalogue, f"{wish}3")
     unless = host.system.join(prefix, ".labwright-installer")
     return {"prefix": prefix, "installer": {**installer, "unless": unless}, "first": windows}
 

@@ -22,6 +22,7 @@ def of_bundle(
     """For playbooks/bundle.yml: all locks but those of optional stacks that are not in ``also``, the models that it
     takes along; not conda-forge where the kit is wished. ``windows``: it serves Windows hosts too."""
     kit = host.wishes["lab_bundle_source"] == "kit"
+    host = replace(host, wishes={**host.wishes, "anaconda_distribution": delivery.MINIFORGE})
     hosts = [replace(host, groups=host.groups - {paths.GROUP})]
     hosts += [replace(host, groups=host.groups | {paths.GROUP})] if windows else []
     stacks = [*serving(catalogue, {FASTCHAT, *host.wishes["lab_bundle_engines"]}), FRONTEND, *also, AGENTS]

@@ -554,6 +554,20 @@ def test_a_bundle_without_the_torch_build_of_a_card_is_a_gap_that_names_the_wish
     assert act({"do": "plan"}, task_vars)["met"]
 
 
+@pytest.mark.parametrize(
+    ("wish", "code"),
+    [({"anaconda_distribution": "anaconda"}, "LW-PLAN-058"), ({"lab_bundle_source": "conda-forge"}, "LW-PLAN-057")],
+)
+def test_a_host_alike_but_for_its_wish_has_its_own_gaps(tmp_path: Path, wish: dict[str, str], code: str) -> None:
+    task_vars = lab_of(tmp_path)
+    task_vars["groups"]["workers"] = task_vars["groups"]["api"] = ["ctl10", "w11"]
+    task_vars["groups"]["controller"] = []
+    task_vars["hostvars"]["w11"] |= wish
+    act({"do": "plan"}, task_vars)
+    found = the_plan(tmp_path)["hosts"]
+    assert (ids(found["ctl10"]["problems"]), ids(found["w11"]["problems"])) == ([], [code])
+
+
 def test_without_a_bundle_a_model_of_this_repository_is_a_gap(tmp_path: Path) -> None:
     act({"do": "plan"}, lab_of(tmp_path, bundle=False))
     assert ids(the_plan(tmp_path)["hosts"]["w11"]["problems"]) == ["LW-PLAN-007"]
@@ -731,6 +745,13 @@ def test_read_spells_this_hosts_part_out(tmp_path: Path) -> None:
     assert result["frontend"].endswith("/bin/python")
     worker = act({"do": "read"}, {**task_vars, "inventory_hostname": "w11"})["workers"][0]
     assert worker["url"] == "http://192.0.2.11:21002"
+
+
+def test_a_host_gets_the_base_of_conda_that_it_wishes_for(tmp_path: Path) -> None:
+    task_vars = lab_of(tmp_path, bundle=False)
+    task_vars["hostvars"]["ctl10"]["anaconda_distribution"] = "miniconda"
+    act({"do": "plan"}, task_vars)
+    assert act({"do": "read"}, task_vars)["conda"]["installer"]["name"].startswith("Miniconda3-")
 
 
 def test_read_without_a_plan_says_what_to_run(tmp_path: Path) -> None:

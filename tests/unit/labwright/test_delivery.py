@@ -29,6 +29,7 @@ from unit.labwright.made_up import (
     lab,
     machine,
     manifest,
+    on_windows,
     real,
     sha,
     written,
@@ -221,6 +222,24 @@ def test_with_a_bundle_every_file_comes_from_it_with_its_sum() -> None:
 def test_a_slash_at_the_end_of_the_bundles_address_does_not_matter() -> None:
     slashed = [host("w11", "controller workers", lab_bundle_url=BUNDLE + "/")]
     assert made("w11", slashed)["conda"] == made("w11", [host("w11", "controller workers")])["conda"]
+
+
+@pytest.mark.parametrize(("wish", "name"), [("miniforge", "Miniforge3"), ("miniconda", "Miniconda3")])
+@pytest.mark.parametrize("system", ["linux", "windows"])
+def test_the_base_that_is_wished_for_is_the_one_that_is_installed(wish: str, name: str, system: str) -> None:
+    one = host("w1", "workers", lab_bundle_url="", anaconda_distribution=wish)
+    one = on_windows(one) if system == "windows" else one
+    found = delivery.conda(one, real())["installer"]
+    assert (found["name"].split("-")[0], f"-{system}-" in found["name"].lower()) == (name, True)
+    (row,) = [row for row in real().installers if row["filename"] == found["name"]]
+    assert (found["url"], found["sha256"]) == (row["url"], row["sha256"])
+
+
+def test_a_bundle_has_no_base_but_miniforge() -> None:
+    fleet = [host("one1", "controller api workers agents", anaconda_distribution="anaconda")]
+    with pytest.raises(Problem, match=r"LW-PLAN-058: anaconda_distribution is anaconda .* Set anaconda_distribution"):
+        made("one1", fleet)
+    assert gaps("one1", fleet, machine()) == ["LW-PLAN-058"]
 
 
 HUB = {"lab_models": ["hub"], "lab_bundle_url": ""}

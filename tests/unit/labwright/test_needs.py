@@ -150,6 +150,11 @@ def test_the_bundle_needs_all_locks_and_its_models() -> None:
     assert found["hub"] == ["hub"]
 
 
+def test_the_bundle_needs_miniforge_whatever_a_host_without_one_wishes_for() -> None:
+    plain, other = (host("w1", "workers", anaconda_distribution=wish) for wish in ("miniforge", "anaconda"))
+    assert needs.of_bundle(other, catalogue()) == needs.of_bundle(plain, catalogue())
+
+
 @pytest.mark.parametrize(("source", "without"), [("kit", {"installers", "conda_forge"}), ("conda-forge", {"debian"})])
 def test_the_bundle_needs_only_what_its_source_needs(source: str, without: set[str]) -> None:
     every = {"installers", "conda_forge", "python", "torch", "debian"}
