@@ -70,7 +70,8 @@ def make() -> Any:
             for number in range(30 if "[slow]" in prompt else 0):
                 time.sleep(0.1)
                 yield piece("so" + " so" * number)
-            yield piece(f"so {os.getpid()} got {prompt}")
+            # What arrives, where it is asked for: which parameters count is seen here.
+            yield piece(json.dumps(params) if "[params]" in prompt else f"so {os.getpid()} got {prompt}")
 
         def generate_gate(self, params: dict[str, Any]) -> Any:
             for one in self.generate_stream_gate(params):

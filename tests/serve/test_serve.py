@@ -349,6 +349,31 @@ def test_completions_and_embeddings_work(served: tuple[Lab, Process]) -> None:
     assert (status, said["data"][0]["embedding"]) == (200, [1.0])
 
 
+def arrived(api: Process, words: str = "[params]", **more: Any) -> Any:
+    """What the worker is asked for a chat."""
+    status, said = chat(api, words, **more)
+    assert status == 200, said
+    return json.loads(said["choices"][0]["message"]["content"].removeprefix("so"))
+
+
+@pytest.mark.parametrize("words", ["[params]", "[params] " + "a " * 100])
+@pytest.mark.parametrize("wish", [{}, {"max_tokens": 5}, {"max_tokens": 100_000}, {"max_tokens": None}])
+def test_the_whole_prompt_is_read(served: tuple[Lab, Process], words: str, wish: dict[str, Any]) -> None:
+    params = arrived(served[1], words, **wish)
+    ids = list(range(len(params["prompt"].split())))
+    # As FastChat's generate_stream does it (serve/inference.py), with the scripted worker's context.
+    max_src_len = 200 - params["max_new_tokens"] - 1
+    assert ids[-max_src_len:] == ids
+    assert params["max_new_tokens"] == (5 if wish.get("max_tokens") == 5 else 200 - len(ids) - 1)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(served: tuple[Lab, Process]) -> None:
+    request = {"model": "m", "prompt": "a " * 198}
+    assert ask(served[1].url + "/v1/completions", request)[0] == 200
+    status, said = ask(served[1].url + "/v1/completions", request | {"prompt": "a " * 199})
+    assert (status, said["code"], said["message"][:10]) == (400, 40303, "LW-API-006")
+
+
 @pytest.mark.parametrize(
     ("words", "model", "status", "code", "sentence"),
     [
@@ -534,7 +559,7 @@ def test_another_engine_stands_behind_the_same_names(lab: Lab) -> None:
         assert "hi there" in said["choices"][0]["message"]["content"]
         path, request = engine.RequestHandlerClass.asked[-1]  # type: ignore[attr-defined]
         assert (path, request["top_k"], request["model"]) == ("/v1/completions", 7, "at-the-engine")
-        assert request["max_tokens"] == 64 - len(request["prompt"].split())
+        assert request["max_tokens"] == 64 - len(request["prompt"].split()) - 1
         _, said = chat(api, "hi there", stream=True)
         assert "hi there" in "".join(one["choices"][0]["delta"].get("content", "") for one in pieces(said))
         assert ask(api.url + "/v1/embeddings", {"model": "m", "input": "x"})[1]["data"][0]["embedding"] == [2.0]

@@ -19,7 +19,6 @@ SENTENCES = {
     50002: "LW-API-003: the worker is out of GPU memory: {}. Send less at once, or have the model planned with a "
     "smaller quantization or on another GPU.",
     NO_MODEL: "LW-API-004: {}. Take one of these names.",
-    TOO_LONG: "LW-API-006: {}",
     INTERNAL: "LW-API-007: the worker failed while it generated: {}. Its log says more.",
     50004: "LW-API-007: the worker failed while it generated: {}. Its log says more.",
 }
@@ -138,6 +137,21 @@ def mend(fastchat: Any) -> None:
             fastchat.conv_template_map[(url, model_name)] = json.loads(body)["conv"]
             return str(url)
 
+    async def check_length(request: Any, prompt: str, max_tokens: int | None, worker_addr: str) -> tuple[int, None]:
+        # FastChat's generate_stream keeps the last (context - max_new_tokens - 1) tokens of a prompt. Its own
+        # check_length gives all that is left to the answer: each prompt without max_tokens lost its first token.
+        asked = {"model": request.model, "prompt": prompt}
+        context = await fetch_remote(worker_addr + "/model_details", asked, "context_length")
+        count = await fetch_remote(worker_addr + "/count_token", asked, "count")
+        room = context - count - 1
+        if room <= 0:
+            raise Fault(
+                TOO_LONG,
+                f"LW-API-006: This model's maximum context length is {context} tokens. Expected at most {context - 2} "
+                f"of them in the request; it has {count}. Send less.",
+            )
+        return min(max_tokens or room, room), None
+
     async def get_gen_params(*arguments: Any, **options: Any) -> Any:
         try:
             return await gen_params(*arguments, **options)
@@ -191,6 +205,7 @@ def mend(fastchat: Any) -> None:
     for function in (
         fetch_remote,
         get_worker_address,
+        check_length,
         get_gen_params,
         generate_completion_stream,
         generate_completion,
