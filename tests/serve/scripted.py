@@ -83,7 +83,7 @@ def make() -> Any:
                 raise KeyError("nobody catches this")
             if "[slow]" in params["input"]:
                 time.sleep(2)
-            return {"embedding": [[1.0]], "token_num": 1}
+            return {"embedding": [[1.0]] * len(params["input"]), "token_num": 1}
 
     scripted = Scripted(
         options.controller_address,
