@@ -55,6 +55,10 @@ def make() -> Any:
             if prompt == "Hello" and options.fail.startswith("first"):
                 yield piece("**NETWORK ERROR**\n\n(no kernel image)", 50002 if "memory" in options.fail else 50001)
                 return
+            if "[gpu]" in prompt:
+                raise RuntimeError(
+                    "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later."
+                )
             if "[oom]" in prompt:
                 yield piece("**NETWORK ERROR**", 50002)
             if "[internal]" in prompt:
@@ -81,6 +85,12 @@ def make() -> Any:
         def get_embeddings(self, params: dict[str, Any]) -> Any:
             if "[key]" in params["input"]:
                 raise KeyError("nobody catches this")
+            if "[gpu]" in params["input"]:
+                # As FastChat's own has it.
+                return {
+                    "text": "**NETWORK ERROR**\n\n(CUDA error: an illegal memory access\nMore.)",
+                    "error_code": 50001,
+                }
             if "[slow]" in params["input"]:
                 time.sleep(2)
             return {"embedding": [[1.0]] * len(params["input"]), "token_num": 1}

@@ -430,6 +430,8 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
         {"audio": {"voice": "x"}},
         {"prediction": {"type": "content", "content": "x"}},
         {"web_search_options": {}},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": 0.5},
         {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}]},
         {"messages": [*HI, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
     ],
@@ -479,6 +481,7 @@ def test_what_asks_for_nothing_is_no_wish(served: tuple[Lab, Process]) -> None:
         ({"max_tokens": 7}, "max_new_tokens", 7),
         ({"max_completion_tokens": 7}, "max_new_tokens", 7),
         ({"temperature": 0.5}, "temperature", 0.5),
+        ({"temperature": 0.00002}, "temperature", 0.0),
         ({"top_p": 0.5}, "top_p", 0.5),
         ({"top_k": 5}, "top_k", 5),
         ({"stop": ["x"]}, "stop", ["x", "###"]),
@@ -641,6 +644,21 @@ def test_what_nobody_foresaw_is_a_sentence(lab: Lab, stream: bool) -> None:
     else:
         assert (status, said["code"], said["message"][:10]) == (500, 50001, "LW-API-010")
     assert "Traceback" in api.log.read_text()
+
+
+@pytest.mark.parametrize("route", ["chat/completions", "embeddings"])
+def test_a_worker_whose_gpu_fails_for_good_ends(lab: Lab, route: str) -> None:
+    lab.controller()
+    worker, api = lab.worker(), lab.api()
+    request = {"model": "m", "messages": [{"role": "user", "content": "[gpu]"}], "input": "[gpu]"}
+    status, said = ask(f"{api.url}/v1/{route}", request)
+    assert (status, said["message"][:10]) == (500, "LW-API-007")
+    assert "CUDA error: " in said["message"]
+    assert worker.handle.wait(5) == 1
+    last = worker.log.read_text().strip().splitlines()[-1]
+    assert re.match(
+        "LW-SERVE-008: the GPU fails this process for good: CUDA error: (device-side|an illegal).*anew", last
+    )
 
 
 def test_a_worker_that_breaks_off_is_named(lab: Lab) -> None:
@@ -808,6 +826,10 @@ def test_another_engine_stands_behind_the_same_names(lab: Lab) -> None:
         assert ask(api.url + "/v1/embeddings", {"model": "m", "input": "x"})[1]["data"][0]["embedding"] == [2.0]
         assert chat(api, "a " * 80)[1]["code"] == 40303
         assert re.match("LW-API-007: .* answered 400: .*this engine will not", chat(api, "[refuse]")[1]["message"])
+        assert chat(api, presence_penalty=0.5)[0] == 200
+        assert engine.RequestHandlerClass.asked[-1][1]["presence_penalty"] == 0.5  # type: ignore[attr-defined]
+        request = {"model": "m", "prompt": "a", "logprobs": 1}
+        assert ask(api.url + "/v1/completions", request)[1]["message"][:11] == "LW-API-013:"
         engine.shutdown()
     until(lambda: "LW-SERVE-006: the engine at" in bridge.log.read_text())
     until(lambda: bridge.handle.poll() is not None)
