@@ -441,6 +441,16 @@ def test_what_this_lab_does_not_have_is_refused(served: tuple[Lab, Process], wis
     assert (status, said["code"], said["message"][:11]) == (400, 40001, "LW-API-013:")
 
 
+def test_the_page_of_parameters_names_all_that_are_refused() -> None:
+    table = re.search(r"^NOT_HERE.*?^}", (PACKAGE / "labwright_serve/asked.py").read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    names = re.findall(r'"(\w+)": \(', table[0])
+    assert len(names) == 17
+    for page in ("docs/agents.md", "docs/zh/agents.md"):
+        words = (HERE.parents[1] / page).read_text(encoding="utf-8")
+        assert [name for name in names if f"`{name}`" not in words] == []
+
+
 @pytest.mark.parametrize(
     ("route", "wish"),
     [
@@ -1028,6 +1038,24 @@ def test_the_page_shows_nothing_that_has_no_meaning_here(paged: tuple[Lab, Proce
     words = {str(row.get("value") or row.get("label")) for row in shown}
     assert not [one for one in words if any(other in one for other in ("Upvote", "Flag", "descriptions of"))]
     assert any("Regenerate" in one for one in words)
+
+
+@with_page
+def test_the_page_s_queue_has_an_end(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        page = open_page(lab, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        adds, answers = (page_client.function(browser(page), name) for name in ("add_text", "bot_response"))
+
+        def join(session: str) -> int:
+            wish = {"data": [None, 0.0, 1.0, 64], "fn_index": answers, "session_hash": session}
+            return ask(page.url + "/queue/join", wish)[0]
+
+        for number in range(16):
+            page_client.event(browser(page), adds, f"asks{number}", None, "m", "hi", None)
+            assert join(f"asks{number}") == 200
+        joined = [join("waits") for _ in range(217)]
+    assert set(joined[:180]) == {200}
+    assert joined[-1] == 503
 
 
 @with_page

@@ -187,12 +187,12 @@ def mend(fastchat: Any) -> None:
         asked = {"model": request.model, "prompt": prompt}
         context = await fetch_remote(worker_addr + "/model_details", asked, "context_length")
         count = await fetch_remote(worker_addr + "/count_token", asked, "count")
-        room = context - count - 1
+        room, most = context - count - 1, context - 2
         if room <= 0:
             raise Fault(
                 TOO_LONG,
-                f"LW-API-006: This model's maximum context length is {context} tokens. Expected at most {context - 2} "
-                f"of them in the request; it has {count}. Send less.",
+                f"LW-API-006: This model's maximum context length is {context} tokens. Expected at most {most} of "
+                f"them in the request; it has {count}. Send less.",
             )
         return min(max_tokens or room, room), None
 
