@@ -509,6 +509,12 @@ def test_echo_and_logprobs_of_completions_reach_the_worker(served: tuple[Lab, Pr
     assert (params["echo"], params["logprobs"]) == (True, 1)
 
 
+def test_the_format_of_embeddings_reaches_the_worker(served: tuple[Lab, Process]) -> None:
+    request = {"model": "m", "input": "[params]", "encoding_format": "base64"}
+    said = ask(served[1].url + "/v1/embeddings", request)[1]
+    assert said["data"][0]["embedding"]["encoding_format"] == "base64"
+
+
 def test_as_many_answers_as_were_asked_for(served: tuple[Lab, Process]) -> None:
     assert len(chat(served[1], n=3)[1]["choices"]) == 3
     request = {"model": "m", "prompt": ["a", "b"], "n": 2}
@@ -782,7 +788,8 @@ class Engine(BaseHTTPRequestHandler):
             self.say({"message": "this engine will not"}, 400)
         else:
             last = [{"choices": [{"text": "", "finish_reason": "stop"}]}]
-            usage = [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}]
+            counts = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "prompt_tokens_details": None}
+            usage = [{"choices": [], "usage": counts}]
             events = [{"choices": [{"text": f"{word} ", "finish_reason": None}]} for word in words] + last + usage
             self.say(b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in events) + b"data: [DONE]\n\n")
 
@@ -836,6 +843,8 @@ def test_another_engine_stands_behind_the_same_names(lab: Lab) -> None:
         assert ask(api.url + "/v1/embeddings", {"model": "m", "input": "x"})[1]["data"][0]["embedding"] == [2.0]
         assert chat(api, "a " * 80)[1]["code"] == 40303
         assert re.match("LW-API-007: .* answered 400: .*this engine will not", chat(api, "[refuse]")[1]["message"])
+        _, said = chat(api, "hi there", stream=True, n=2, stream_options={"include_usage": True})
+        assert pieces(said)[-1]["usage"]["total_tokens"] == 14
         assert chat(api, presence_penalty=0.5)[0] == 200
         assert engine.RequestHandlerClass.asked[-1][1]["presence_penalty"] == 0.5  # type: ignore[attr-defined]
         request = {"model": "m", "prompt": "a", "logprobs": 1}

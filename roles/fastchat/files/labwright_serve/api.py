@@ -226,7 +226,8 @@ def mend(fastchat: Any) -> None:
             fault = failed(error)
         else:
             if (counts := USAGE.get()) is not None:
-                counts.update(piece.get("usage", {}))
+                # vLLM has more in it than numbers.
+                counts.update({name: n for name, n in piece.get("usage", {}).items() if isinstance(n, int)})
             return
         # `error` is what OpenAI's own client looks for in a stream.
         words = {"message": fault.sentence, "code": fault.code}
