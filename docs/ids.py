@@ -15,8 +15,6 @@ SAID = re.compile(r"(LW-[A-Z]+-\d+): (.+)", re.DOTALL)
 SHELL = re.compile(r"""["'](LW-[A-Z]+-\d+): ((?:[^"'\\]|\\.|"\s*\\?\s*\+?\s*")+)["']""")
 # Sentences that are put together where they are said, or whose id is: what they come to.
 COMPOSED = {
-    "LW-API-006": "The conversation is longer than the model takes; FastChat's own words stand behind the id, with "
-    "both numbers. Send less, or ask for fewer tokens.",
     "LW-CONTROL-001": "{what python says of itself} was found; expected Python 3.11, 3.12 or 3.13. Install one "
     "(apt-get install python3 python3-venv), or name it: make PYTHON=/path/to/python3.12 …",
     "LW-DOCS-001": "A page of the documentation, or a link in one, is wrong; the sentence names it. Mend it, and run "

@@ -55,6 +55,10 @@ def make() -> Any:
             if prompt == "Hello" and options.fail.startswith("first"):
                 yield piece("**NETWORK ERROR**\n\n(no kernel image)", 50002 if "memory" in options.fail else 50001)
                 return
+            if "[gpu]" in prompt:
+                raise RuntimeError(
+                    "CUDA error: device-side assert triggered\nCUDA kernel errors might be reported later."
+                )
             if "[oom]" in prompt:
                 yield piece("**NETWORK ERROR**", 50002)
             if "[internal]" in prompt:
@@ -70,7 +74,8 @@ def make() -> Any:
             for number in range(30 if "[slow]" in prompt else 0):
                 time.sleep(0.1)
                 yield piece("so" + " so" * number)
-            yield piece(f"so {os.getpid()} got {prompt}")
+            # What arrives, where it is asked for: which parameters count is seen here.
+            yield piece(json.dumps(params) if "[params]" in prompt else f"so {os.getpid()} got {prompt}")
 
         def generate_gate(self, params: dict[str, Any]) -> Any:
             for one in self.generate_stream_gate(params):
@@ -80,9 +85,17 @@ def make() -> Any:
         def get_embeddings(self, params: dict[str, Any]) -> Any:
             if "[key]" in params["input"]:
                 raise KeyError("nobody catches this")
+            if "[gpu]" in params["input"]:
+                # As FastChat's own has it.
+                return {
+                    "text": "**NETWORK ERROR**\n\n(CUDA error: an illegal memory access\nMore.)",
+                    "error_code": 50001,
+                }
+            if "[params]" in params["input"]:
+                return {"embedding": [params], "token_num": 1}
             if "[slow]" in params["input"]:
                 time.sleep(2)
-            return {"embedding": [[1.0]], "token_num": 1}
+            return {"embedding": [[1.0]] * len(params["input"]), "token_num": 1}
 
     scripted = Scripted(
         options.controller_address,

@@ -349,14 +349,39 @@ def test_completions_and_embeddings_work(served: tuple[Lab, Process]) -> None:
     assert (status, said["data"][0]["embedding"]) == (200, [1.0])
 
 
+def arrived(api: Process, words: str = "[params]", **more: Any) -> Any:
+    """What the worker is asked for a chat."""
+    status, said = chat(api, words, **more)
+    assert status == 200, said
+    return json.loads(said["choices"][0]["message"]["content"].removeprefix("so"))
+
+
+@pytest.mark.parametrize("words", ["[params]", "[params] " + "a " * 100])
+@pytest.mark.parametrize("wish", [{}, {"max_tokens": 5}, {"max_tokens": 100_000}, {"max_tokens": None}])
+def test_the_whole_prompt_is_read(served: tuple[Lab, Process], words: str, wish: dict[str, Any]) -> None:
+    params = arrived(served[1], words, **wish)
+    ids = list(range(len(params["prompt"].split())))
+    # As FastChat's generate_stream does it (serve/inference.py), with the scripted worker's context.
+    max_src_len = 200 - params["max_new_tokens"] - 1
+    assert ids[-max_src_len:] == ids
+    assert params["max_new_tokens"] == (5 if wish.get("max_tokens") == 5 else 200 - len(ids) - 1)
+
+
+def test_a_prompt_that_leaves_no_room_is_refused(served: tuple[Lab, Process]) -> None:
+    request = {"model": "m", "prompt": "a " * 198}
+    assert ask(served[1].url + "/v1/completions", request)[0] == 200
+    status, said = ask(served[1].url + "/v1/completions", request | {"prompt": "a " * 199})
+    assert (status, said["code"], said["message"][:10]) == (400, 40303, "LW-API-006")
+
+
 @pytest.mark.parametrize(
     ("words", "model", "status", "code", "sentence"),
     [
-        ("[oom]", "m", 400, 50002, "LW-API-003: the worker is out of GPU memory: "),
+        ("[oom]", "m", 503, 50002, "LW-API-003: the worker is out of GPU memory: "),
         ("hi", "x", 400, 40301, "LW-API-004: Only m allowed now, your model x."),
         ("a " * 300, "m", 400, 40303, "LW-API-006: This model's maximum context length is 200 tokens."),
-        ("[internal]", "m", 400, 50001, "LW-API-007: the worker failed while it generated: .*probability tensor"),
-        ("[key]", "m", 400, 50001, "LW-API-007: the worker failed while it generated: KeyError: 'nobody"),
+        ("[internal]", "m", 500, 50001, "LW-API-007: the worker failed while it generated: .*probability tensor"),
+        ("[key]", "m", 500, 50001, "LW-API-007: the worker failed while it generated: KeyError: 'nobody"),
     ],
 )
 @pytest.mark.parametrize("stream", [False, True])
@@ -376,15 +401,280 @@ def test_refusals_say_their_cause(
     assert "HIGH TRAFFIC" not in str(said)
 
 
-def test_an_unknown_role_is_a_sentence(served: tuple[Lab, Process]) -> None:
-    status, said = chat(served[1], messages=[{"role": "tool", "content": "hi"}])
-    assert (status, said["code"]) == (400, 40001)
-    assert said["message"].startswith("LW-API-009: the messages cannot be made into a prompt: ValueError('Unknown role")
+def say(api: Process, route: str, body: str, timeout: float = 20) -> tuple[int, str]:
+    """The status and the message of a request that is written down as it is."""
+    connection = http.client.HTTPConnection(api.url.removeprefix("http://"), timeout=timeout)
+    with closing(connection):
+        connection.request("POST", f"/v1/{route}", body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        words = answer.read().decode()
+    return answer.status, words if words.startswith("data: ") else json.loads(words).get("message", words)
 
 
-def test_what_nobody_foresaw_is_a_sentence(served: tuple[Lab, Process]) -> None:
-    status, said = ask(served[1].url + "/v1/embeddings", {"model": "m", "input": []})
-    assert (status, said["code"], said["message"][:10]) == (500, 50001, "LW-API-010")
+HI = [{"role": "user", "content": "hi"}]
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {}}}
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"tools": [TOOL]},
+        {"tools": [], "tool_choice": "required"},
+        {"functions": [TOOL["function"]]},
+        {"function_call": {"name": "f"}},
+        {"response_format": {"type": "json_object"}},
+        {"logprobs": True},
+        {"top_logprobs": 2},
+        {"logit_bias": {"5": 1}},
+        {"modalities": ["text", "audio"]},
+        {"audio": {"voice": "x"}},
+        {"prediction": {"type": "content", "content": "x"}},
+        {"web_search_options": {}},
+        {"presence_penalty": 0.5},
+        {"frequency_penalty": 0.5},
+        {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]}]},
+        {"messages": [*HI, {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}]},
+    ],
+)
+def test_what_this_lab_does_not_have_is_refused(served: tuple[Lab, Process], wish: dict[str, Any]) -> None:
+    status, said = chat(served[1], **wish)
+    assert (status, said["code"], said["message"][:11]) == (400, 40001, "LW-API-013:")
+
+
+def test_the_page_of_parameters_names_all_that_are_refused() -> None:
+    table = re.search(r"^NOT_HERE.*?^}", (PACKAGE / "labwright_serve/asked.py").read_text(), re.DOTALL | re.MULTILINE)
+    assert table
+    names = re.findall(r'"(\w+)": \(', table[0])
+    assert len(names) == 17
+    for page in ("docs/agents.md", "docs/zh/agents.md"):
+        words = (HERE.parents[1] / page).read_text(encoding="utf-8")
+        assert [name for name in names if f"`{name}`" not in words] == []
+
+
+@pytest.mark.parametrize(
+    ("route", "wish"),
+    [
+        ("completions", {"suffix": "x"}),
+        ("completions", {"best_of": 2}),
+        ("completions", {"logit_bias": {"5": 1}}),
+        ("completions", {"use_beam_search": True}),
+        ("embeddings", {"dimensions": 5}),
+    ],
+)
+def test_nor_have_other_routes_what_they_do_not_have(served: tuple[Lab, Process], route: str, wish: Any) -> None:
+    status, said = ask(f"{served[1].url}/v1/{route}", {"model": "m", "prompt": "a", "input": "a", **wish})
+    assert (status, said["message"][:11]) == (400, "LW-API-013:")
+
+
+def test_what_asks_for_nothing_is_no_wish(served: tuple[Lab, Process]) -> None:
+    nothing: dict[str, Any] = {
+        "tools": [],
+        "tool_choice": "auto",
+        "functions": [],
+        "function_call": "none",
+        "logprobs": False,
+        "top_logprobs": 0,
+        "logit_bias": {},
+        "modalities": ["text"],
+        "response_format": {"type": "text"},
+        **dict.fromkeys(("n", "temperature", "top_p", "top_k", "stop", "stream", "max_tokens", "audio", "seed")),
+    }
+    assert arrived(served[1], **nothing) == arrived(served[1])
+    assert arrived(served[1], seed=7, user="anna", metadata={"a": "b"}, store=True) == arrived(served[1])
+    request = {"model": "m", "prompt": "hi", "max_tokens": None, "n": None, "best_of": 1, "suffix": ""}
+    assert ask(served[1].url + "/v1/completions", request)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("wish", "name", "value"),
+    [
+        ({"max_tokens": 7}, "max_new_tokens", 7),
+        ({"max_completion_tokens": 7}, "max_new_tokens", 7),
+        ({"temperature": 0.5}, "temperature", 0.5),
+        ({"temperature": 0.00002}, "temperature", 0.0),
+        ({"top_p": 0.5}, "top_p", 0.5),
+        ({"top_k": 5}, "top_k", 5),
+        ({"stop": ["x"]}, "stop", ["x", "###"]),
+        ({"stop": "x"}, "stop", ["x", "###"]),
+    ],
+)
+def test_what_counts_reaches_the_worker(served: tuple[Lab, Process], wish: Any, name: str, value: Any) -> None:
+    found = arrived(served[1], **wish)[name]
+    assert (sorted(found) if name == "stop" else found) == (sorted(value) if name == "stop" else value)
+
+
+def test_echo_and_logprobs_of_completions_reach_the_worker(served: tuple[Lab, Process]) -> None:
+    request = {"model": "m", "prompt": "[params]", "echo": True, "logprobs": 1}
+    params = json.loads(ask(served[1].url + "/v1/completions", request)[1]["choices"][0]["text"].removeprefix("so"))
+    assert (params["echo"], params["logprobs"]) == (True, 1)
+
+
+def test_the_format_of_embeddings_reaches_the_worker(served: tuple[Lab, Process]) -> None:
+    request = {"model": "m", "input": "[params]", "encoding_format": "base64"}
+    said = ask(served[1].url + "/v1/embeddings", request)[1]
+    assert said["data"][0]["embedding"]["encoding_format"] == "base64"
+
+
+def test_as_many_answers_as_were_asked_for(served: tuple[Lab, Process]) -> None:
+    assert len(chat(served[1], n=3)[1]["choices"]) == 3
+    request = {"model": "m", "prompt": ["a", "b"], "n": 2}
+    assert len(ask(served[1].url + "/v1/completions", request)[1]["choices"]) == 4
+    assert len(ask(served[1].url + "/v1/embeddings", {"model": "m", "input": ["a"] * 9})[1]["data"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [
+        ([{"role": "user", "content": [{"type": "text", "text": "one"}, {"type": "text", "text": "two"}]}], "one\ntwo"),
+        ([{"role": "system", "content": [{"type": "text", "text": "be"}]}, *HI], "be\n### Human: hi"),
+        ([{"role": "developer", "content": "be"}, *HI], "be\n### Human: hi"),
+        (
+            [{"role": "system", "content": "be"}, *HI, {"role": "system", "content": "brief"}],
+            "be\nbrief\n### Human: hi",
+        ),
+        (
+            [
+                *HI,
+                {"role": "assistant", "content": [{"type": "text", "text": "ho"}], "refusal": None, "audio": None},
+                *HI,
+            ],
+            "Human: hi\n### Assistant: ho\n### Human: hi",
+        ),
+        ([{"role": "user", "content": "hi", "name": "anna"}], "Human: hi"),
+    ],
+)
+def test_messages_in_all_of_openai_s_forms(served: tuple[Lab, Process], messages: Any, words: str) -> None:
+    status, said = chat(served[1], messages=messages)
+    assert status == 200, said
+    assert words in said["choices"][0]["message"]["content"]
+    assert "type" not in said["choices"][0]["message"]["content"]
+
+
+@pytest.mark.parametrize(
+    "messages", [[{"role": "tool", "content": "hi"}], [{"role": "user", "content": None}], ["hi"], [{"content": "hi"}]]
+)
+def test_what_is_no_message_is_a_sentence(served: tuple[Lab, Process], messages: Any) -> None:
+    status, said = chat(served[1], messages=messages)
+    assert (status, said["code"], said["message"][:11]) == (400, 40001, "LW-API-009:")
+
+
+@pytest.mark.parametrize("stream", ["false", "true"])
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ('"temperature": NaN', "it is no JSON"),
+        ('"temperature": 1e999', "it is no JSON"),
+        ('"user": "\\ud800"', "it is no JSON"),
+        ('"x": ' + "[" * 100_000, "it is no JSON"),
+        ('"n": 33', "it asks for 33 answers"),
+        ('"n": "1500"', "it asks for 1500 answers"),
+        ('"n": []', "n: value is not a valid integer"),
+        ('"n": 0', "0 is less than the minimum of 1 - 'n'"),
+        ('"temperature": 3', "3.0 is greater than the maximum of 2 - 'temperature'"),
+        ('"messages": {"a": 1}', "messages: str type expected"),
+    ],
+)
+def test_what_cannot_be_taken_is_a_sentence(served: tuple[Lab, Process], wish: str, words: str, stream: str) -> None:
+    hi = '"messages": [{"role": "user", "content": "hi"}]'
+    status, said = say(served[1], "chat/completions", f'{{"model": "m", {hi}, "stream": {stream}, {wish}}}')
+    assert (status, said[:38]) == (400, "LW-API-012: the request cannot be take")
+    assert words in said
+    assert len(said) < 600
+
+
+def test_what_is_no_object_is_a_sentence(served: tuple[Lab, Process]) -> None:
+    assert say(served[1], "chat/completions", "[]")[1].startswith(
+        "LW-API-012: the request cannot be taken: it is no obj"
+    )
+    status, said = say(served[1], "completions", json.dumps({"model": "m", "prompt": ["a"] * 11, "n": 3}))
+    assert (status, "it asks for 33 answers" in said) == (400, True)
+
+
+@pytest.mark.parametrize("route", ["embeddings", "completions", "engines/m/embeddings"])
+@pytest.mark.parametrize("value", [[1, 2], [[1, 2]], [], "", {"a": 1}, ["a", 1]])
+def test_ids_of_tokens_are_refused_at_once(served: tuple[Lab, Process], route: str, value: Any) -> None:
+    status, said = say(served[1], route, json.dumps({"model": "m", "input": value, "prompt": value}), timeout=5)
+    if value == "":
+        assert status == 200
+    else:
+        assert (status, said[:11]) == (400, "LW-API-014:")
+
+
+def test_sixteen_answers_take_no_time_of_others(served: tuple[Lab, Process]) -> None:
+    many = threading.Thread(target=chat, args=(served[1], "[slow]"), kwargs={"n": 16, "timeout": 60})
+    many.start()
+    assert ask(served[1].url + "/v1/models", method="GET", timeout=5)[0] == 200
+    many.join()
+
+
+def test_a_stream_s_pieces_have_what_openai_s_have(served: tuple[Lab, Process]) -> None:
+    for route, kind in (("chat/completions", "chat.completion.chunk"), ("completions", "text_completion")):
+        request = {"model": "m", "messages": HI, "prompt": "hi", "stream": True}
+        found = pieces(ask(f"{served[1].url}/v1/{route}", request)[1])
+        assert {one["object"] for one in found} == {kind}
+        assert len({(one["id"], one["created"], one["model"]) for one in found}) == 1
+        assert abs(found[0]["created"] - time.time()) < 60
+        assert not any("usage" in one for one in found)
+        request["stream_options"] = {"include_usage": True}
+        *_, last = pieces(ask(f"{served[1].url}/v1/{route}", request)[1])
+        assert (last["choices"], last["usage"]["total_tokens"], last["object"]) == ([], 2, kind)
+    said = chat(served[1], "[key]", stream=True, stream_options={"include_usage": True})[1]
+    assert "LW-API-007" in pieces(said)[-1]["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_nothing_is_computed_for_clients_that_have_gone(lab: Lab, stream: bool) -> None:
+    lab.controller()
+    worker, api = lab.worker(), lab.api()
+    for _ in range(12):
+        with socket.create_connection(("127.0.0.1", int(api.url.rsplit(":", 1)[1]))) as client:
+            request = {"model": "m", "messages": [{"role": "user", "content": "[slow]"}], "stream": stream}
+            body = json.dumps(request).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+            client.sendall(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+            time.sleep(0.3)
+
+    def queue() -> int:
+        return int(ask(worker.url + "/worker_get_status")[1]["queue_length"])
+
+    # Each would take 3 s, five at once: more than 7 s.
+    until(lambda: queue() == 0, 3)
+    assert chat(api)[0] == 200
+    assert "Traceback" not in api.log.read_text() + worker.log.read_text()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_nobody_foresaw_is_a_sentence(lab: Lab, stream: bool) -> None:
+    controller = lab.controller()
+    api = lab.api()
+    # A worker that answers what no worker would.
+    with ThreadingHTTPServer(("127.0.0.1", 0), Nonsense) as worker:
+        threading.Thread(target=worker.serve_forever, daemon=True).start()
+        row: dict[str, Any] = {"worker_name": f"http://127.0.0.1:{worker.server_port}", "check_heart_beat": True}
+        row["worker_status"] = {"model_names": ["m"], "speed": 1, "queue_length": 0}
+        ask(controller.url + "/register_worker", row)
+        status, said = chat(api, stream=stream)
+        worker.shutdown()
+    if stream:
+        assert (status, "LW-API-010" in pieces(said)[-1]["error"]["message"]) == (200, True)
+    else:
+        assert (status, said["code"], said["message"][:10]) == (500, 50001, "LW-API-010")
+    assert "Traceback" in api.log.read_text()
+
+
+@pytest.mark.parametrize("route", ["chat/completions", "embeddings"])
+def test_a_worker_whose_gpu_fails_for_good_ends(lab: Lab, route: str) -> None:
+    lab.controller()
+    worker, api = lab.worker(), lab.api()
+    request = {"model": "m", "messages": [{"role": "user", "content": "[gpu]"}], "input": "[gpu]"}
+    status, said = ask(f"{api.url}/v1/{route}", request)
+    assert (status, said["message"][:10]) == (500, "LW-API-007")
+    assert "CUDA error: " in said["message"]
+    assert worker.handle.wait(5) == 1
+    last = worker.log.read_text().strip().splitlines()[-1]
+    assert re.match(
+        "LW-SERVE-008: the GPU fails this process for good: CUDA error: (device-side|an illegal).*anew", last
+    )
 
 
 def test_a_worker_that_breaks_off_is_named(lab: Lab) -> None:
@@ -498,7 +788,8 @@ class Engine(BaseHTTPRequestHandler):
             self.say({"message": "this engine will not"}, 400)
         else:
             last = [{"choices": [{"text": "", "finish_reason": "stop"}]}]
-            usage = [{"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}}]
+            counts = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7, "prompt_tokens_details": None}
+            usage = [{"choices": [], "usage": counts}]
             events = [{"choices": [{"text": f"{word} ", "finish_reason": None}]} for word in words] + last + usage
             self.say(b"".join(b"data: %s\n\n" % json.dumps(one).encode() for one in events) + b"data: [DONE]\n\n")
 
@@ -511,6 +802,18 @@ class Empty(Engine):
 
     def do_GET(self) -> None:
         self.say({"data": []})
+
+
+class Nonsense(Engine):
+    """In the place of a worker: right until it shall generate."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        said: dict[str, Any] = {"/model_details": {"context_length": 100}, "/count_token": {"count": 1}}
+        empty = dict.fromkeys(("name", "system_template", "system_message", "sep", "sep2", "stop_str"), "")
+        template = {"roles": ["a", "b"], "messages": [], "offset": 0, "sep_style": 1, "stop_token_ids": [], **empty}
+        said["/worker_get_conv_template"] = {"conv": template}
+        self.say(said.get(self.path, b"nonsense\0"))
 
 
 def test_another_engine_stands_behind_the_same_names(lab: Lab) -> None:
@@ -534,12 +837,18 @@ def test_another_engine_stands_behind_the_same_names(lab: Lab) -> None:
         assert "hi there" in said["choices"][0]["message"]["content"]
         path, request = engine.RequestHandlerClass.asked[-1]  # type: ignore[attr-defined]
         assert (path, request["top_k"], request["model"]) == ("/v1/completions", 7, "at-the-engine")
-        assert request["max_tokens"] == 64 - len(request["prompt"].split())
+        assert request["max_tokens"] == 64 - len(request["prompt"].split()) - 1
         _, said = chat(api, "hi there", stream=True)
         assert "hi there" in "".join(one["choices"][0]["delta"].get("content", "") for one in pieces(said))
         assert ask(api.url + "/v1/embeddings", {"model": "m", "input": "x"})[1]["data"][0]["embedding"] == [2.0]
         assert chat(api, "a " * 80)[1]["code"] == 40303
         assert re.match("LW-API-007: .* answered 400: .*this engine will not", chat(api, "[refuse]")[1]["message"])
+        _, said = chat(api, "hi there", stream=True, n=2, stream_options={"include_usage": True})
+        assert pieces(said)[-1]["usage"]["total_tokens"] == 14
+        assert chat(api, presence_penalty=0.5)[0] == 200
+        assert engine.RequestHandlerClass.asked[-1][1]["presence_penalty"] == 0.5  # type: ignore[attr-defined]
+        request = {"model": "m", "prompt": "a", "logprobs": 1}
+        assert ask(api.url + "/v1/completions", request)[1]["message"][:11] == "LW-API-013:"
         engine.shutdown()
     until(lambda: "LW-SERVE-006: the engine at" in bridge.log.read_text())
     until(lambda: bridge.handle.poll() is not None)
@@ -738,6 +1047,24 @@ def test_the_page_shows_nothing_that_has_no_meaning_here(paged: tuple[Lab, Proce
     words = {str(row.get("value") or row.get("label")) for row in shown}
     assert not [one for one in words if any(other in one for other in ("Upvote", "Flag", "descriptions of"))]
     assert any("Regenerate" in one for one in words)
+
+
+@with_page
+def test_the_page_s_queue_has_an_end(lab: Lab) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as silent:
+        page = open_page(lab, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        adds, answers = (page_client.function(browser(page), name) for name in ("add_text", "bot_response"))
+
+        def join(session: str) -> int:
+            wish = {"data": [None, 0.0, 1.0, 64], "fn_index": answers, "session_hash": session}
+            return ask(page.url + "/queue/join", wish)[0]
+
+        for number in range(16):
+            page_client.event(browser(page), adds, f"asks{number}", None, "m", "hi", None)
+            assert join(f"asks{number}") == 200
+        joined = [join("waits") for _ in range(217)]
+    assert set(joined[:180]) == {200}
+    assert joined[-1] == 503
 
 
 @with_page

@@ -413,6 +413,16 @@ def test_the_page_s_stream_comes_as_it_is_made(gateway: Gateway) -> None:
 
 
 @behaviour
+def test_a_person_asks_the_page_no_faster_than_the_api(tmp_path: Path) -> None:
+    with running(tmp_path, gateway_rate=1, gateway_burst=2) as gateway:
+        answers = [gateway.page("/queue/join", method="POST") for _ in range(9)]
+        assert [answer.status for answer in answers[:3]] == [200] * 3
+        assert {answer.said[:14] for answer in answers if answer.status == 429} == {"LW-GATEWAY-006"}
+        # What the page is made of comes all the same.
+        assert [gateway.page("/assets/a.js").status for _ in range(9)] == [200] * 9
+
+
+@behaviour
 def test_a_page_that_is_away_is_said_to_be(tmp_path: Path) -> None:
     with running(tmp_path, backend=False) as gateway:
         answer = gateway.page("/")

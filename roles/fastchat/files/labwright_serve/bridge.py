@@ -78,6 +78,8 @@ def make() -> Any:
     threading.Thread(target=stay_with, args=(options.engine_url,), daemon=True).start()
 
     class Bridge(base.BaseModelWorker):
+        lacks = ("logprobs",)  # their shape is another
+
         def make_conv_template(self, conv_template: str, _: Any = None) -> Any:
             return get_conv_template(conv_template)
 

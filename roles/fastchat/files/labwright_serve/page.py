@@ -23,6 +23,7 @@ log = logging.getLogger("labwright_serve")
 CONNECT_S, ANSWER_S = 5, 600
 PATIENCE_S = 8  # for answers that have begun, when the page is told to end; its unit waits for 15
 AT_ONCE = 16  # answers; more people wait for their turn, and are shown so
+WAITING = 200  # of them; one more is told that the page is busy
 
 
 class Everything(dict[str, Any]):
@@ -159,7 +160,7 @@ def build(fastchat: Any) -> Any:
         if any(one in words for one in ("Upvote", "Downvote", "Flag", "descriptions of")):
             block.visible = False
     page.stylesheets = []  # a font from the internet
-    return page.queue(default_concurrency_limit=AT_ONCE, api_open=False)
+    return page.queue(default_concurrency_limit=AT_ONCE, api_open=False, max_size=WAITING)
 
 
 def run(door: Door) -> None:

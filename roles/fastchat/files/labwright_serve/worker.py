@@ -7,6 +7,7 @@ import collections
 import functools
 import json
 import logging
+import re
 import shutil
 import subprocess
 import sys
@@ -19,11 +20,18 @@ from types import SimpleNamespace
 from typing import Any
 
 from labwright_serve import watchdog
+from labwright_serve.asked import not_here
 from labwright_serve.listening import Door, end, replace, serve
 
 log = logging.getLogger("labwright_serve")
 OUT_OF_MEMORY = 50002
 INTERNAL = 50001
+# After such an error each later call of this process fails too. A lack of memory passes; cuBLAS may mean just that.
+BROKEN = re.compile(r"CUDA error: (?!out of memory|CUBLAS)")
+# What FastChat's own engine leaves out without a word.
+LACKS = ("presence_penalty", "frequency_penalty")
+# Colder, probabilities of 16 bits overflow; it is the same to the answer.
+COLDEST = 0.01
 
 
 def make() -> Any:
@@ -71,9 +79,23 @@ def first_line(error: object) -> str:
     return (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
 
 
+def look_at(error: object) -> None:
+    """End this process, when its client has been told, after an error from which it does not come back.
+
+    Such a worker failed in no time, so it had the shortest queue, and got everybody's requests.
+    """
+    if BROKEN.match(str(error)):
+        sentence = (
+            f"LW-SERVE-008: the GPU fails this process for good: {first_line(error)}. It ends, to be started anew. "
+            "When that comes again and again, the kernel's log may say more (Xid), or the request before it."
+        )
+        threading.Timer(1, end, [sentence]).start()
+
+
 def failure(error: Exception) -> dict[str, Any]:
     """FastChat's answer for a request that failed."""
     log.exception("A request failed")
+    look_at(error)
     return {
         "text": f"{type(error).__name__}: {first_line(error)}",
         "error_code": OUT_OF_MEMORY if out_of_memory(error) else INTERNAL,
@@ -90,8 +112,14 @@ def mend(base: Any, worker: Any) -> None:
     stream, embed = worker.generate_stream_gate, worker.get_embeddings
 
     def generate_stream_gate(params: dict[str, Any]) -> Iterator[bytes]:
+        for name in getattr(worker, "lacks", LACKS):
+            if params.get(name):
+                fault = not_here(name)
+                yield json.dumps({"text": fault.sentence, "error_code": fault.code}).encode() + b"\0"
+                return
         try:
-            yield from stream(params)
+            cold = float(params.get("temperature", 1)) < COLDEST
+            yield from stream(params | {"temperature": 0.0} if cold else params)
         except Exception as error:
             yield json.dumps(failure(error)).encode() + b"\0"
 
@@ -101,7 +129,10 @@ def mend(base: Any, worker: Any) -> None:
 
     def get_embeddings(params: dict[str, Any]) -> Any:
         try:
-            return embed(params)
+            said = embed(params)
+            # FastChat has put its own words before the error's, in brackets.
+            look_at(said["text"].partition("(")[2] if said.get("error_code") else "")
+            return said
         except Exception as error:
             return failure(error)
 
@@ -141,8 +172,9 @@ def traced(worker: Any) -> None:
     def generate_stream_func(*args: Any, **options: Any) -> Iterator[Any]:
         try:
             yield from function(*args, **options)  # type: ignore[misc]
-        except Exception:
+        except Exception as error:
             log.exception("A generation failed")
+            look_at(error)
             raise
 
     if function:
