@@ -23,7 +23,7 @@ from labwright.words import Finding, Refused, finding
 
 AUTHORITY_DAYS = 3653
 SERVER_DAYS = 397
-RENEW_DAYS = 120  # a server's certificate with less left is made anew
+RENEW_DAYS = 120  # a server's certificate with less left is made anew, where its authority has more
 AUTHORITY_WARN_DAYS = 365
 OWN_WARN_DAYS = 14
 BACKDATED = timedelta(hours=1)  # clocks differ
@@ -197,8 +197,8 @@ def why_renew(pair: Pair, issuer: bytes, names: Sequence[str], now: datetime) ->
         return "another authority"
     if covered(found[0]) != {general(one) for one in names}:
         return "other names"
-    left = days_left(found[0], now)
-    return f"{left} days left" if left < RENEW_DAYS else ""
+    left, most = days_left(found[0], now), days_left(parse(issuer)[0], now)
+    return f"{left} days left" if left < min(RENEW_DAYS, most) else ""
 
 
 def check_own(pair: Pair, issuers: bytes, paths: dict[str, str], names: Sequence[str], now: datetime) -> list[Finding]:

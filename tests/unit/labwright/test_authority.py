@@ -133,6 +133,15 @@ def test_a_server_is_renewed_before_its_end(issuer: Pair, server: Pair, days: in
     assert authority.why_renew(server, issuer.certificate, NAMES, NOW + days * DAY + timedelta(hours=1)) == why
 
 
+def test_near_its_authoritys_end_a_server_is_renewed_once(issuer: Pair, server: Pair) -> None:
+    late = NOW + (authority.AUTHORITY_DAYS - 100) * DAY
+    fresh = authority.make_server(issuer, "api10", NAMES, late)
+    for days in (0, 50, 99):
+        assert authority.why_renew(fresh, issuer.certificate, NAMES, late + days * DAY + timedelta(hours=1)) == ""
+    early = authority.make_server(issuer, "api10", NAMES, late - 350 * DAY)
+    assert authority.why_renew(early, issuer.certificate, NAMES, late) == "47 days left"
+
+
 def test_a_server_is_renewed_for_other_names_for_another_authority_and_when_damaged(issuer: Pair, server: Pair) -> None:
     other = authority.make_authority("lab", NOW)
     assert authority.why_renew(server, issuer.certificate, NAMES[::-1], NOW) == ""
