@@ -1038,6 +1038,18 @@ def test_the_sites_own_certificate_is_checked_and_handed_out(tmp_path: Path) -> 
     assert act({"do": "secrets"}, at(task_vars, "ctl10"))["code"] == "LW-TLS-004"
 
 
+def test_an_authority_that_the_control_node_has_lost_is_told_before_another_is_made(tmp_path: Path) -> None:
+    task_vars = at(lab_with_agents(tmp_path), "ctl10")
+    assert act({"do": "read"}, task_vars)["authority"] == "/etc/labwright/ca.crt"
+    there = act({"do": "secrets"}, task_vars)["authority"]
+    assert act({"do": "trusted", "there": there}, task_vars) == {"changed": False, "msg": "as before"}
+    (tmp_path / "safe").rename(tmp_path / "lost")
+    assert act({"do": "trusted", "there": there}, task_vars)["code"] == "LW-TLS-010"
+    assert not (tmp_path / "safe").exists()
+    task_vars["hostvars"]["ctl10"]["lab_certificate"] = dict.fromkeys(("certificate", "key", "authority"), "/site/x")
+    assert "code" not in act({"do": "trusted", "there": there}, task_vars)
+
+
 def test_keys_are_listed_and_rotated_without_being_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task_vars = lab_with_agents(tmp_path)
     old = act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]
