@@ -574,9 +574,12 @@ class ActionModule(ActionBase):
         return self.turn(task_vars, keys.retire)
 
     def turn(self, task_vars: dict[str, Any], step: Callable[..., bool]) -> dict[str, Any]:
-        """One step of a rotation."""
+        """One step of a rotation, which all hosts that accept or use keys go through."""
         host = self.first(task_vars)
         name = str(self._task.args["name"])
+        concerned = {*task_vars["groups"].get("api", []), *self.agents(task_vars)}
+        if missing := sorted(concerned - set(task_vars["ansible_play_hosts_all"])):
+            raise Refused(finding("LW-KEYS-007", name=name, hosts=missing))
         with opened(self.safe(host), bool(self._task.check_mode)) as safe:
             changed = step(safe, name, self.given_keys(host.name, task_vars), self.agents(task_vars))
         return {"changed": changed, "msg": f"the keys of {name}"}
