@@ -19,6 +19,7 @@
 | bundle | brings the bundle up to date with env/bundle.py, as the inventory's first host wishes |
 | needs | what this host, or localhost for the bundle, needs of the mirrors: a request for hostkit's verb `mirrors` |
 | mirrors | all answers to that (the variable `name`) as a table; fails when something is lacking |
+| trusted | fails where the host trusts (`there`) another authority than the lab's, which all clients then trust too |
 | secrets | certificates and keys that this host needs by its duties, made or renewed on the control node; never shown |
 | keys | every name that has a key for the API, where it is used and since when; no key |
 | rotate, retire | a new key for `name` beside the old one; only the new one |
@@ -101,6 +102,7 @@ class ActionModule(ActionBase):
             "bundle": self.bring,
             "needs": self.needs,
             "mirrors": self.mirrors,
+            "trusted": self.trusted,
             "secrets": self.secrets,
             "keys": self.keys,
             "rotate": self.rotate,
@@ -476,6 +478,14 @@ class ActionModule(ActionBase):
         """The folder of the lab's secrets."""
         return Path(host.wishes.get("lab_secrets_dir") or ROOT / ".secrets" / str(host.wishes["lab_name"]))
 
+    def trusted(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """Whether the authority of this host is the lab's; the site's own may be any."""
+        host = self.host(task_vars["inventory_hostname"], task_vars)
+        if not host.wishes.get("lab_certificate"):
+            with opened(self.safe(host), check=True) as safe:
+                authority.still_trusted(safe, str(self._task.args["there"]).encode())
+        return {"changed": False, "msg": "as before"}
+
     def secrets(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """What one host needs, by its duties; it works without the other hosts.
 
@@ -490,7 +500,7 @@ class ActionModule(ActionBase):
         now = datetime.now(UTC)
         with opened(self.safe(host), bool(self._task.check_mode)) as safe:
             allowed = keys.accepted(safe, self.given_keys(host.name, task_vars), self.agents(task_vars))
-            found, warnings = ({"authority": own[1]}, own[2]) if own else self.trusted(safe, host, now)
+            found, warnings = ({"authority": own[1]}, own[2]) if own else self.authority(safe, host, now)
             if "api" in duties:
                 pair = own[0] if own else self.server(safe, host, now)
                 found |= {"certificate": pair.certificate.decode(), "key": pair.key.decode()}
@@ -509,7 +519,7 @@ class ActionModule(ActionBase):
         said = [f"{one.id}: {one.sentence(language)}" for one in warnings]
         return {"changed": bool(made), "warnings": said, **found, "_ansible_no_log": True}
 
-    def trusted(self, safe: Safe, host: wishes.Host, now: datetime) -> tuple[dict[str, Any], list[Finding]]:
+    def authority(self, safe: Safe, host: wishes.Host, now: datetime) -> tuple[dict[str, Any], list[Finding]]:
         """The certificate that clients of the lab trust."""
         pair, warnings = authority.authority(safe, str(host.wishes["lab_name"]), now)
         return {"authority": pair.certificate.decode()}, warnings
@@ -565,9 +575,12 @@ class ActionModule(ActionBase):
         return self.turn(task_vars, keys.retire)
 
     def turn(self, task_vars: dict[str, Any], step: Callable[..., bool]) -> dict[str, Any]:
-        """One step of a rotation."""
+        """One step of a rotation, which all hosts that accept or use keys go through."""
         host = self.first(task_vars)
         name = str(self._task.args["name"])
+        concerned = {*task_vars["groups"].get("api", []), *self.agents(task_vars)}
+        if missing := sorted(concerned - set(task_vars["ansible_play_hosts_all"])):
+            raise Refused(finding("LW-KEYS-007", name=name, hosts=missing))
         with opened(self.safe(host), bool(self._task.check_mode)) as safe:
             changed = step(safe, name, self.given_keys(host.name, task_vars), self.agents(task_vars))
         return {"changed": changed, "msg": f"the keys of {name}"}

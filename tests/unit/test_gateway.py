@@ -126,11 +126,13 @@ class Gateway:
         connection.close()
         return answer
 
-    def page(self, path: str, who: str | None = f"anna:{KEY}", method: str = "GET", **headers: str) -> Any:
+    def page(
+        self, path: str, who: str | None = f"anna:{KEY}", method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> Any:
         """The same of the page, as somebody who logged in with NAME:KEY."""
         login = {} if who is None else {"Authorization": f"Basic {base64.b64encode(who.encode()).decode()}"}
         connection = http.client.HTTPSConnection("127.0.0.1", self.page_port, context=self.client, timeout=20)
-        connection.request(method, path, None, login | {name.replace("_", "-"): one for name, one in headers.items()})
+        connection.request(method, path, body, login | {name.replace("_", "-"): one for name, one in headers.items()})
         answer: Any = connection.getresponse()
         answer.said = answer.read().decode()
         connection.close()
@@ -521,6 +523,16 @@ def test_a_body_that_is_too_large(tmp_path: Path, chunked: bool) -> None:
         assert one.refused("POST", CHAT, body=body) == (413, "LW-GATEWAY-005")
         assert one.send("POST", CHAT, body=b"x" * 99_000).status == 200
         assert len(one.api.bodies) == 1
+
+
+@behaviour
+def test_a_body_that_the_gateway_cannot_keep(tmp_path: Path) -> None:
+    with running(tmp_path) as one:
+        (tmp_path / "body").rmdir()
+        assert one.refused("POST", CHAT, body=b"x" * 2_000_000) == (500, "LW-GATEWAY-014")
+        answer = one.page("/queue/join", method="POST", body=b"x" * 2_000_000)
+        assert (answer.status, answer.said[:14]) == (500, "LW-GATEWAY-014")
+        assert one.send("POST", CHAT, body=b"x").status == 200
 
 
 @behaviour

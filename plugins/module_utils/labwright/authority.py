@@ -23,7 +23,7 @@ from labwright.words import Finding, Refused, finding
 
 AUTHORITY_DAYS = 3653
 SERVER_DAYS = 397
-RENEW_DAYS = 120  # a server's certificate with less left is made anew
+RENEW_DAYS = 120  # a server's certificate with less left is made anew, where its authority has more
 AUTHORITY_WARN_DAYS = 365
 OWN_WARN_DAYS = 14
 BACKDATED = timedelta(hours=1)  # clocks differ
@@ -197,8 +197,8 @@ def why_renew(pair: Pair, issuer: bytes, names: Sequence[str], now: datetime) ->
         return "another authority"
     if covered(found[0]) != {general(one) for one in names}:
         return "other names"
-    left = days_left(found[0], now)
-    return f"{left} days left" if left < RENEW_DAYS else ""
+    left, most = days_left(found[0], now), days_left(parse(issuer)[0], now)
+    return f"{left} days left" if left < min(RENEW_DAYS, most) else ""
 
 
 def check_own(pair: Pair, issuers: bytes, paths: dict[str, str], names: Sequence[str], now: datetime) -> list[Finding]:
@@ -225,6 +225,12 @@ def check_own(pair: Pair, issuers: bytes, paths: dict[str, str], names: Sequence
     return [finding("LW-TLS-006", path=paths["certificate"], days=left)] if left < OWN_WARN_DAYS else []
 
 
+def told(certificates: Sequence[x509.Certificate]) -> str:
+    """Certificates in words that tell them apart."""
+    names = [f"{one.subject.rfc4514_string()} ({one.fingerprint(hashes.SHA256()).hex()[:16]})" for one in certificates]
+    return ", ".join(names) or "-"
+
+
 # --- keeping ---------------------------------------------------------------------------------------------------------
 
 
@@ -247,6 +253,13 @@ def authority(safe: Safe, lab: str, now: datetime) -> tuple[Pair, list[Finding]]
     if left < 0:
         raise Refused(ending)
     return pair, [ending] if left < AUTHORITY_WARN_DAYS else []
+
+
+def still_trusted(safe: Safe, there: bytes) -> None:
+    """Refused where a host trusts (``there``) another authority than the safe's, which may be lost or another lab's."""
+    ours, theirs = parse(safe.get("ca.crt") or b""), parse(there)
+    if theirs and not any(one in theirs for one in ours):
+        raise Refused(finding("LW-TLS-010", there=told(theirs), path=str(safe.folder), ours=told(ours)))
 
 
 def server(safe: Safe, issuer: Pair, host: str, file: str, names: Sequence[str], now: datetime) -> Pair:

@@ -84,6 +84,7 @@ def spell_out(host: Host, entry: Mapping[str, Any], lab: Mapping[str, Any], cata
         "page_python": host.system.python(page["prefix"]) if page else "",
         "packages": packages(entry, catalogue),
         "worker_urls": lab["worker_urls"],
+        "authority": host.system.join(host.system.etc, *AUTHORITY) if {"api", "agent"} & set(entry["duties"]) else "",
         "agents": {"at_once": lab.get("capacity", 1), "language": lab.get("language", "en")},
         "checks": asked,
         "firewall": doors.request(lab["doors"], host),

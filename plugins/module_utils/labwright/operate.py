@@ -72,14 +72,21 @@ def knobs(given: Mapping[str, Any], table: Mapping[str, tuple[Any, ...]], proble
 
 # --- status -----------------------------------------------------------------------------------------------------------
 
-STATES = {  # systemd's two words: ours, in capitals where somebody should look
-    ("active", "running"): "running",
-    ("active", "exited"): "done",  # the firewall: its rules are loaded
-    ("reloading", "reload"): "running",
-    ("activating", "auto-restart"): "RESTARTING",
-    ("activating", "auto-restart-queued"): "RESTARTING",
-    ("failed", "failed"): "GAVE UP",
-    ("inactive", "dead"): "DOWN",
+STATES = {  # systemd's word: ours, in capitals where somebody should look
+    "active": "running",
+    "reloading": "running",
+    "activating": "STARTING",
+    "deactivating": "STOPPING",
+    "failed": "GAVE UP",
+    "inactive": "DOWN",
+    "not there": "NOT THERE",
+}
+# The second word, where it says more. A pace that is slept before a start is systemd's start-pre: restarts tell that.
+SUBS = {
+    "exited": "done",  # the firewall: its rules are loaded
+    "auto-restart": "RESTARTING",
+    "auto-restart-queued": "RESTARTING",
+    "SERVICE_PAUSED": "RESTARTING",  # NSSM waits before the next start
 }
 HEADS = ("host", "service", "state", "since (UTC)", "for", "restarts", "PID", "RSS MiB", "cgroup MiB", "CPU s")
 WORKERS = ("host", "worker", "serves", "device", "GPU MiB", "queue", "controller")
@@ -127,9 +134,8 @@ def first_line(words: Any) -> str:
 
 def state(row: Mapping[str, Any]) -> str:
     """A service's state in a word or two."""
-    if row["active"] == "not there":
-        return "NOT THERE"
-    found = STATES.get((row["active"], row["sub"]), f"{row['active']} ({row['sub']})")
+    found = SUBS.get(row["sub"]) or STATES.get(row["active"], f"{row['active']} ({row['sub']})".upper())
+    found = "RESTARTING" if found == "STARTING" and row["restarts"] else found
     return found if row["planned"] or found.isupper() else f"{found}, NOT PLANNED"
 
 

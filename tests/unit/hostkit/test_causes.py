@@ -86,6 +86,7 @@ ANSWERS: list[tuple[int, Any, str, str]] = [
     (403, "LW-GATEWAY-010: Another page on the web", "LW-PROBE-033", "LW-GATEWAY-010"),
     (404, "LW-GATEWAY-011: There is no such page", "LW-PROBE-033", "LW-GATEWAY-011"),
     (502, "LW-GATEWAY-012: The page behind this", "LW-PROBE-042", "LW-GATEWAY-012"),
+    (500, openai("LW-GATEWAY-014: The gateway cannot", "LW-GATEWAY-014"), "LW-PROBE-033", "LW-GATEWAY-014"),
     (502, "LW-API-011: the API at http://a does not answer", "LW-PROBE-026", "LW-API-011"),
     (401, {"detail": {"error": {"message": "", "code": "invalid_api_key"}}}, "LW-PROBE-014", "401: invalid_api_key"),
     (401, {"detail": "Not authenticated"}, "LW-PROBE-014", "401: Not authenticated"),

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from ansible.errors import AnsibleConnectionFailure
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
@@ -1076,6 +1077,18 @@ def test_the_sites_own_certificate_is_checked_and_handed_out(tmp_path: Path) -> 
     assert act({"do": "secrets"}, at(task_vars, "ctl10"))["code"] == "LW-TLS-004"
 
 
+def test_an_authority_that_the_control_node_has_lost_is_told_before_another_is_made(tmp_path: Path) -> None:
+    task_vars = at(lab_with_agents(tmp_path), "ctl10")
+    assert act({"do": "read"}, task_vars)["authority"] == "/etc/labwright/ca.crt"
+    there = act({"do": "secrets"}, task_vars)["authority"]
+    assert act({"do": "trusted", "there": there}, task_vars) == {"changed": False, "msg": "as before"}
+    (tmp_path / "safe").rename(tmp_path / "lost")
+    assert act({"do": "trusted", "there": there}, task_vars)["code"] == "LW-TLS-010"
+    assert not (tmp_path / "safe").exists()
+    task_vars["hostvars"]["ctl10"]["lab_certificate"] = dict.fromkeys(("certificate", "key", "authority"), "/site/x")
+    assert "code" not in act({"do": "trusted", "there": there}, task_vars)
+
+
 def test_keys_are_listed_and_rotated_without_being_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     task_vars = lab_with_agents(tmp_path)
     old = act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]
@@ -1090,6 +1103,18 @@ def test_keys_are_listed_and_rotated_without_being_shown(tmp_path: Path, capsys:
     assert act({"do": "retire", "name": "operator"}, task_vars)["changed"]
     assert act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]["operator"] == both[:1]
     assert act({"do": "rotate", "name": "anna"}, task_vars)["code"] == "LW-KEYS-005"
+
+
+def test_no_key_is_rotated_where_a_limit_leaves_out_who_would_need_it(tmp_path: Path) -> None:
+    task_vars = lab_with_agents(tmp_path)
+    both = act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"]
+    for do in ("rotate", "retire"):
+        refused = act({"do": do, "name": "operator"}, at(task_vars, "ctl10"))
+        assert refused["code"] == "LW-KEYS-007"
+        assert "leaves out w11" in refused["msg"]
+    assert act({"do": "secrets"}, at(task_vars, "ctl10"))["accepted"] == both
+    (first, *_, last, _accept) = yaml.safe_load((ROOT / "playbooks/keys.yml").read_text(encoding="utf-8"))
+    assert (first["hosts"], last["hosts"]) == ("all", "{{ 'all' if rotate is defined else 'none' }}")
 
 
 def test_check_finds_names_that_share_a_key() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
@@ -133,6 +133,15 @@ def test_a_server_is_renewed_before_its_end(issuer: Pair, server: Pair, days: in
     assert authority.why_renew(server, issuer.certificate, NAMES, NOW + days * DAY + timedelta(hours=1)) == why
 
 
+def test_near_its_authoritys_end_a_server_is_renewed_once(issuer: Pair, server: Pair) -> None:
+    late = NOW + (authority.AUTHORITY_DAYS - 100) * DAY
+    fresh = authority.make_server(issuer, "api10", NAMES, late)
+    for days in (0, 50, 99):
+        assert authority.why_renew(fresh, issuer.certificate, NAMES, late + days * DAY + timedelta(hours=1)) == ""
+    early = authority.make_server(issuer, "api10", NAMES, late - 350 * DAY)
+    assert authority.why_renew(early, issuer.certificate, NAMES, late) == "47 days left"
+
+
 def test_a_server_is_renewed_for_other_names_for_another_authority_and_when_damaged(issuer: Pair, server: Pair) -> None:
     other = authority.make_authority("lab", NOW)
     assert authority.why_renew(server, issuer.certificate, NAMES[::-1], NOW) == ""
@@ -188,6 +197,23 @@ def test_half_an_authority_is_not_made_anew_in_silence(tmp_path: Path, gone: str
         authority.authority(safe, "lab", NOW)
     assert caught.value.code == "LW-TLS-009"
     assert safe.put_here == {}
+
+
+def test_a_host_that_trusts_another_authority_is_not_given_a_new_one_in_silence(tmp_path: Path, issuer: Pair) -> None:
+    def refused(folder: str, there: bytes) -> str:
+        with opened(tmp_path / folder, check=True) as safe, pytest.raises(Refused) as caught:
+            authority.still_trusted(safe, there)
+        assert caught.value.code == "LW-TLS-010"
+        return str(caught.value)
+
+    with opened(tmp_path / "kept") as safe:
+        ours = authority.authority(safe, "lab", NOW)[0].certificate
+        for there in (ours, issuer.certificate + ours, b"", b"edited by hand"):
+            authority.still_trusted(safe, there)
+    mine = f"CN=Labwright lab ({authority.parse(ours)[0].fingerprint(hashes.SHA256()).hex()[:16]})"
+    assert f"which has {mine}." in refused("kept", issuer.certificate)
+    assert f"trust the authority {mine}; " in refused("lost", ours)
+    assert not (tmp_path / "lost").exists()
 
 
 def test_check_mode_hands_out_and_keeps_nothing(tmp_path: Path) -> None:

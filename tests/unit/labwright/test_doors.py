@@ -5,9 +5,11 @@ from __future__ import annotations
 import ipaddress
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from labwright import doors, inventory
 from labwright.wishes import Host
 from unit.labwright.made_up import catalogue, host, ids, lab, machine, written
 
+ROOT = Path(__file__).resolve().parents[3]
 ALL_IN_ONE = [host("one1", "controller api workers agents")]
 THREE = [host("ctl10", "controller api agents"), host("w11", "workers"), host("w12", "workers")]
 SPREAD = [host("c1", "controller"), host("a2", "api"), host("a3", "api workers"), host("w4", "workers")]
@@ -49,6 +52,20 @@ def leaves(request: dict[str, Any], user: str, address: str, port: int) -> bool:
     """Whether the rules let a user of the host connect to a peer."""
     rows = [one for one in request["peers"] if one["port"] == port and address in one["to"]]
     return user == "root" or all(user in one["users"] for one in rows)
+
+
+# --- the order of the play -------------------------------------------------------------------------------------------
+
+
+def test_what_is_no_longer_planned_goes_on_every_host_before_the_firewall_opens() -> None:
+    (play,) = yaml.safe_load((ROOT / "playbooks/services.yml").read_text(encoding="utf-8"))
+    roles = [{**task["ansible.builtin.include_role"], "when": task.get("when")} for task in play["tasks"][:3]]
+    unplanned = {"tasks_from": "unplanned.yml"}
+    assert roles == [
+        {"name": "gateway", **unplanned, "when": "lab_plan.system == 'linux' and gateway_listen | length == 0"},
+        {"name": "fastchat", **unplanned, "when": None},
+        {"name": "firewall", "when": None},
+    ]
 
 
 # --- labs as they are ------------------------------------------------------------------------------------------------

@@ -89,6 +89,12 @@ def test_what_a_host_is_asked() -> None:
     assert operate.status_request(host(4), True)["units"] == []
 
 
+def test_a_service_that_windows_runs_is_as_planned() -> None:
+    text = table(w1=seen(gone=unit(active="active", sub="SERVICE_RUNNING", restarts=None)))
+    assert "  running  " in text
+    assert text.endswith("all is as planned.")
+
+
 def test_all_is_well() -> None:
     text = table(ctl=seen(controller=unit(), firewall=unit(sub="exited", pid=None)))
     assert "ctl   controller  running  2030-01-02 03:04  2 h" in text
@@ -102,6 +108,15 @@ def test_all_is_well() -> None:
         ({"active": "failed", "sub": "failed"}, "GAVE UP"),
         ({"active": "inactive", "sub": "dead"}, "DOWN"),
         ({"active": "activating", "sub": "auto-restart"}, "RESTARTING"),
+        ({"active": "activating", "sub": "start-pre", "restarts": 7}, "RESTARTING"),
+        ({"active": "activating", "sub": "start-post", "restarts": 1}, "RESTARTING"),
+        ({"active": "activating", "sub": "start-post"}, "STARTING"),
+        ({"active": "deactivating", "sub": "stop-sigterm"}, "STOPPING"),
+        ({"active": "maintenance", "sub": "x"}, "MAINTENANCE (X)"),
+        ({"active": "failed", "sub": "SERVICE_PAUSED", "restarts": None}, "RESTARTING"),
+        ({"active": "failed", "sub": "SERVICE_STOPPED", "restarts": None}, "GAVE UP"),
+        ({"active": "inactive", "sub": "SERVICE_STOPPED", "restarts": None}, "DOWN"),
+        ({"active": "activating", "sub": "SERVICE_START_PENDING", "restarts": None}, "STARTING"),
         ({"active": "not there", "sub": ""}, "NOT THERE"),
         ({"planned": False}, "running, NOT PLANNED"),
     ],
