@@ -124,7 +124,11 @@ def alone(cache: Path) -> Iterator[None]:
     """Hold the cache for one making at a time; a second one waits."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "bundle.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another making uses {cache}; this one waits for its end.", file=sys.stderr)
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
@@ -134,7 +138,7 @@ def make(options: argparse.Namespace) -> int:
     login.use(fetch.logins())
     if options.python_index:
         os.environ["PIP_INDEX_URL"] = options.python_index  # for every pip that is run from here
-    with alone(cache):
+    with alone(cache), manifest.held(options.out):
         result = made(options, cache)
     if options.json:
         print(json.dumps(result, sort_keys=True))
