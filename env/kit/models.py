@@ -66,7 +66,8 @@ def from_hub(entry: dict[str, Any], cache: Path, mirrors: Mapping[str, str]) -> 
     for file in entry.get("files", []):
         target = cache / "models" / str(entry["name"]) / str(file["path"])
         # Without a known sum the file counts as it stands at the pinned revision; the manifest gets its own sum.
-        path = fetch(addresses(entry, file, mirrors), target, file.get("sha256", ""))
+        known = {"size": file.get("size", 0), "git_sha1": file.get("git_sha1", "")}
+        path = fetch(addresses(entry, file, mirrors), target, file.get("sha256", ""), **known)
         found[f"models/{entry['name']}/{file['path']}"] = (path, file.get("sha256") or digest_of(path))
     return found
 

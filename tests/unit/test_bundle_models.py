@@ -51,6 +51,14 @@ def test_a_file_without_known_sum_is_taken_once_and_gets_its_own(tmp_path: Path,
         (tmp_path / "hub.bin").unlink(missing_ok=True)
 
 
+def test_size_and_gits_sum_count_where_they_are_known(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
+    (file,) = entries[2]["files"]
+    for known in ({"size": 8}, {"git_sha1": "0" * 40}):
+        entries[2]["files"] = [{**file, **known}]
+        with pytest.raises(Problem, match=r"LW-BUNDLE-030: w\.bin .*, expected"):
+            models.collect(entries, ["unsummed"], tmp_path, tmp_path / "cache")
+
+
 def test_unknown_model_and_unreachable_source_are_sentences(tmp_path: Path, entries: list[dict[str, Any]]) -> None:
     with pytest.raises(Problem, match=r"LW-BUNDLE-042: no model is called bigg.*tiny, big, unsummed, lost"):
         models.collect(entries, ["bigg"], tmp_path, tmp_path / "cache")
