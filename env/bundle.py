@@ -251,7 +251,10 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--engine", action="append", default=[], help="an engine beside FastChat's own; repeatable")
     one.add_argument(
-        "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"
+        "--model",
+        action="append",
+        default=[],
+        help="a hub model of the catalogue (or its NAME-int4) to fetch too; repeatable",
     )
     one.add_argument("--mirror-conda-forge", default="", metavar="URL", help=f"instead of {forge.CONDA_FORGE}")
     one.add_argument("--mirror-huggingface", default="", metavar="URL", help=f"instead of {models.HUGGING_FACE}")

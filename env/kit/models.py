@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,18 @@ def read_catalogue(path: Path) -> list[dict[str, Any]]:
     if isinstance(entries, dict):
         entries = entries.get("models", [])
     return [dict(entry) for entry in entries]
+
+
+def checkpoints(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Return all that can be named: models, and their packed variants (`NAME-int4`), each a repository of its own.
+
+    Nobody said where else than at the hub a variant is.
+    """
+    for entry in entries:
+        yield entry
+        for kind, packed in entry.get("variants", {}).items():
+            form = f"{HUGGING_FACE}{packed['repository']}/resolve/{{revision}}/{{path}}"
+            yield {**packed, "name": f"{entry['name']}-{kind}", "sources": [{"files_url": form}]}
 
 
 def from_repository(entry: dict[str, Any], root: Path) -> Found:
@@ -80,7 +92,7 @@ def collect(
     mirrors: Mapping[str, str] = NONE,
 ) -> Found:
     """Return bundle path → (file, sha256): every model of the repository, and the hub models that were named."""
-    entries = list(entries)
+    entries = list(checkpoints(entries))
     known = [str(entry["name"]) for entry in entries]
     if unknown := sorted(set(named) - set(known)):
         raise Problem(
