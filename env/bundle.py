@@ -283,7 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(login.hide(str(problem)), file=sys.stderr)
     except OSError as error:
         print(
-            f"LW-BUNDLE-009: {error}. Is there room on the disk, and may this user write there?",
+            f"LW-BUNDLE-009: {error}. Expected a disk with room, files that this user may read and write, and no link "
+            "that leads nowhere. Mend what is named, and run it again.",
             file=sys.stderr,
         )
     return 1

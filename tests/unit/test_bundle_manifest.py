@@ -95,7 +95,15 @@ def test_changed_byte_is_mended_by_making_again(bundle: Path, tmp_path: Path) ->
 
 def test_a_bundle_that_the_system_does_not_give_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.main(["verify", "x" * 300]) == 1
-    assert re.match("LW-BUNDLE-009: .*File name too long.* Is there room on the disk", capsys.readouterr().err)
+    assert re.match(r"LW-BUNDLE-009: .*File name too long.*\. Expected a disk with room", capsys.readouterr().err)
+
+
+def test_a_link_that_leads_nowhere_is_told_with_its_path(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wheel = bundle / "wheels/a-1-py3-none-any.whl"
+    wheel.unlink()
+    wheel.symlink_to("gone.whl")
+    assert program.main(["verify", str(bundle)]) == 1
+    assert re.match(f"LW-BUNDLE-009: .*'{wheel}'.* no link that leads nowhere. Mend", capsys.readouterr().err)
 
 
 def test_every_fault_is_told_at_once(bundle: Path) -> None:
