@@ -124,7 +124,11 @@ def alone(cache: Path) -> Iterator[None]:
     """Hold the cache for one making at a time; a second one waits."""
     cache.mkdir(parents=True, exist_ok=True)
     with (cache / "bundle.lock").open("w") as stream:
-        fcntl.flock(stream, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"Another making uses {cache}; this one waits for its end.", file=sys.stderr)
+            fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 
@@ -134,7 +138,7 @@ def make(options: argparse.Namespace) -> int:
     login.use(fetch.logins())
     if options.python_index:
         os.environ["PIP_INDEX_URL"] = options.python_index  # for every pip that is run from here
-    with alone(cache):
+    with alone(cache), manifest.held(options.out):
         result = made(options, cache)
     if options.json:
         print(json.dumps(result, sort_keys=True))
@@ -247,7 +251,10 @@ def parser() -> argparse.ArgumentParser:
     )
     one.add_argument("--engine", action="append", default=[], help="an engine beside FastChat's own; repeatable")
     one.add_argument(
-        "--model", action="append", default=[], help="a hub model of the catalogue to fetch too; repeatable"
+        "--model",
+        action="append",
+        default=[],
+        help="a hub model of the catalogue (or its NAME-int4) to fetch too; repeatable",
     )
     one.add_argument("--mirror-conda-forge", default="", metavar="URL", help=f"instead of {forge.CONDA_FORGE}")
     one.add_argument("--mirror-huggingface", default="", metavar="URL", help=f"instead of {models.HUGGING_FACE}")
@@ -276,7 +283,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(login.hide(str(problem)), file=sys.stderr)
     except OSError as error:
         print(
-            f"LW-BUNDLE-009: {error}. Is there room on the disk, and may this user write there?",
+            f"LW-BUNDLE-009: {error}. Expected a disk with room, files that this user may read and write, and no link "
+            "that leads nowhere. Mend what is named, and run it again.",
             file=sys.stderr,
         )
     return 1

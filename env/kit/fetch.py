@@ -1,17 +1,26 @@
-"""Fetch one file from the first address that answers, checked by its sum before it gets its name."""
+"""Fetch one file from the first address that has it, checked by all that is known of it before it gets its name.
+
+The transfer itself is hostkit's, which goes on where one broke and knows a file that ended too early.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import errno
+import http.client
 import netrc
 import os
-import shutil
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hostkit import login
-from kit.files import BLOCK, digest_of
+from hostkit.fetch import download
+from kit.files import digest_of
 from kit.problem import Problem
+
+# Errors of this machine's own disk, which no other address cures.
+DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+PAUSES_S = (1, 2, 4, 0)
 
 
 def mirrored(url: str, prefix: str, mirror: str) -> str:
@@ -41,6 +50,8 @@ def reason_of(url: str, error: Exception) -> str:
     """Return why an address gave nothing, in words."""
     if getattr(error, "code", None) == 401:
         return f"401, it wants a login: set lab_mirror_credentials for {login.host_of(url)}, or a netrc file (NETRC)"
+    if isinstance(error, http.client.IncompleteRead):
+        return "the transfer broke off"
     return str(getattr(error, "reason", None) or error) or type(error).__name__
 
 
@@ -49,37 +60,81 @@ def answers(url: str, timeout: float) -> str:
     try:
         with login.opened(url, timeout) as response:
             response.read(1)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         return reason_of(url, error)
     return ""
 
 
-def fetch(urls: Sequence[str], target: Path, sha256: str, hint: str = "", timeout: float = 60) -> Path:
-    """Return `target`, fetched unless it is there with this sum; nothing with another sum ever gets the name.
+def brought(url: str, partial: Path) -> str:
+    """Download into `partial`, going on where a transfer broke while each try brings something; why not, in words."""
+    for pause in PAUSES_S:
+        before = size_of(partial)
+        try:
+            download(url, partial)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in DISK:
+                raise
+            if not pause or size_of(partial) <= before:
+                return reason_of(url, error)
+            time.sleep(pause)
+        else:
+            break
+    return ""
 
-    An empty sum means that none is known: then what the first address gives is taken, once.
+
+def size_of(path: Path) -> int:
+    """Return how many bytes a file has; 0 where there is none."""
+    return path.stat().st_size if path.exists() else 0
+
+
+def tried(url: str, partial: Path, fault: Callable[[Path], str]) -> str:
+    """Bring a file from one address; return "" when it is as expected, else why not. Only what breaks off is kept."""
+    resumed = partial.exists()
+    if resumed and not fault(partial):
+        return ""
+    if reason := brought(url, partial):
+        return reason
+    if reason := fault(partial):
+        partial.unlink()
+        # The piece that was there may have been of another file.
+        return tried(url, partial, fault) if resumed else reason
+    return ""
+
+
+def fetch(urls: Sequence[str], target: Path, sha256: str, hint: str = "", *, size: int = 0, git_sha1: str = "") -> Path:
+    """Return `target`, fetched unless it is there as expected; nothing else ever gets the name.
+
+    Empty, or 0, is what is not known. Where no sum is, what the first address gives whole is taken, once, and a piece
+    of another run or address is not gone on with: nothing would tell what the two make together.
     """
-    if target.is_file() and sha256 in ("", digest_of(target)):
+
+    def fault(path: Path) -> str:
+        found = path.stat().st_size
+        if size and found != size:
+            return f"{found} bytes, expected {size}"
+        for name, wanted, head in (("sha256", sha256, b""), ("sha1", git_sha1, b"blob %d\0" % found)):
+            if wanted and (digest := digest_of(path, name, head)) != wanted:
+                return f"{name} {digest}, expected {wanted}"
+        return ""
+
+    if target.is_file() and not fault(target):
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    tried = []
+    reasons = []
     for url in urls:
-        digest = hashlib.sha256()
-        try:
-            with login.opened(url, timeout) as response, partial.open("wb") as stream:
-                while block := response.read(BLOCK):
-                    digest.update(block)
-                    stream.write(block)
-        except (OSError, ValueError) as error:
-            tried.append(f"{url}: {reason_of(url, error)}")
-            continue
-        if sha256 in ("", digest.hexdigest()):
-            shutil.move(partial, target)
+        if not (sha256 or git_sha1):
+            partial.unlink(missing_ok=True)
+        reason = tried(url, partial, fault)
+        if not reason:
+            partial.replace(target)
             return target
-        tried.append(f"{url}: sha256 {digest.hexdigest()}, expected {sha256}")
-    partial.unlink(missing_ok=True)
+        reasons.append(f"{url}: {reason}")
+    if not (sha256 or git_sha1):
+        partial.unlink(missing_ok=True)
+    came = size_of(partial)
+    kept = f" The {came} bytes that came are kept; run it again to go on." if came else ""
     raise Problem(
-        f"LW-BUNDLE-030: {target.name} could not be fetched. {'; '.join(tried) or 'It has no source.'}. "
+        f"LW-BUNDLE-030: {target.name} could not be fetched. {'; '.join(reasons) or 'It has no source.'}.{kept} "
         f"Is it reachable from here? A mirror is set with lab_mirrors.{hint}"
     )

@@ -14,9 +14,9 @@ from typing import Any
 BLOCK = 1 << 20
 
 
-def digest_of(path: Path, algorithm: str = "sha256") -> str:
-    """Return the hexadecimal digest of a file's bytes."""
-    digest = hashlib.new(algorithm)
+def digest_of(path: Path, algorithm: str = "sha256", head: bytes = b"") -> str:
+    """Return the hexadecimal digest of a file's bytes, or of `head` and them."""
+    digest = hashlib.new(algorithm, head)
     with path.open("rb") as stream:
         while block := stream.read(BLOCK):
             digest.update(block)

@@ -3,13 +3,18 @@
 `manifest.json` is written last and taken away first, so an interrupted making leaves a folder without one, never one
 that lies. `SHA256SUMS` holds the same sums for `sha256sum -c`; it covers every file but itself and the manifest (which
 cannot hold its own sum), and the manifest covers SHA256SUMS.
+
+`.labwright-bundle` says whose folder it is, before there is a manifest and after one was taken away. It belongs to no
+bundle's files, so a copy of a bundle may lack it.
 """
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,9 @@ from kit.problem import Problem
 FORMAT = 1
 MANIFEST = "manifest.json"
 SUMS = "SHA256SUMS"
+MARK = ".labwright-bundle"
+OWN = {MANIFEST, SUMS, MARK}
+MARK_TEXT = "A bundle of Labwright's. Making it again removes what the bundle does not name: keep nothing else here.\n"
 AGAIN = "make the bundle again with `ansible-playbook playbooks/bundle.yml`"
 
 
@@ -64,7 +72,7 @@ def read(folder: Path) -> dict[str, Any]:
 
 def faults(folder: Path, manifest: Mapping[str, Any]) -> list[str]:
     """Compare a folder with its manifest, byte for byte; return one sentence for each file that differs."""
-    wanted, present = manifest["files"], set(files_under(folder)) - {MANIFEST}
+    wanted, present = manifest["files"], set(files_under(folder)) - {MANIFEST, MARK}
     sentences = [
         f"LW-BUNDLE-004: {name}: the manifest names it, but it is not there; {AGAIN}."
         for name in wanted
@@ -104,12 +112,48 @@ def verify(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def claim(folder: Path) -> None:
+    """Mark a folder as a bundle's. Raise Problem, and leave it as it is, where it holds what no bundle put there."""
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    try:
+        known = {name.split("/")[0] for name in read(folder)["files"]} | OWN
+    except Problem:
+        known = there if MARK in there else set()
+    if foreign := sorted(there - known):
+        named = foreign if len(foreign) < 6 else [*foreign[:5], "…"]
+        raise Problem(
+            f"LW-BUNDLE-008: {folder} holds {', '.join(named)}, which no manifest of a bundle names; nothing was "
+            "touched. Making a bundle removes all else from its folder: expected one that is new, empty, or a bundle's "
+            "alone. Set lab_bundle_dir (--out) to such a folder, or move what is named away."
+        )
+    if MARK not in there:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MARK).write_text(MARK_TEXT, encoding="utf-8")
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Claim a folder and hold it for one making, whichever checkout or user that is of; raise Problem for a second."""
+    claim(folder)
+    with (folder / MARK).open(encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Problem(
+                f"LW-BUNDLE-010: {folder} is being made by another program; expected one at a time, and for each "
+                "inventory a bundle of its own. Run it again when that has ended, or set another lab_bundle_dir "
+                "(--out)."
+            ) from None
+        yield
+
+
 def sync(folder: Path, files: Mapping[str, Path], digests: Mapping[str, str]) -> bool:
-    """Make `folder` hold exactly these files (SHA256SUMS and the manifest aside); say whether that changed it.
+    """Make `folder` hold exactly these files (and what is not a bundle's files); say whether that changed it.
 
     `digests` are the sums that the sources were checked against. The manifest is removed before the first change.
     """
-    present = set(files_under(folder)) - {MANIFEST, SUMS} if folder.is_dir() else set()
+    claim(folder)
+    present = set(files_under(folder)) - OWN
     have = digests_of(folder / name for name in sorted(present & set(files)))
     stale = [name for name in sorted(files) if have.get(folder / name) != digests[name]]
     extra = sorted(present - set(files))
@@ -128,7 +172,7 @@ def sync(folder: Path, files: Mapping[str, Path], digests: Mapping[str, str]) ->
 
 def seal(folder: Path, source: str, how: str, conda: Mapping[str, Any], expected: Mapping[str, str]) -> bool:
     """Hash every file as it lies in the folder, compare with what was expected, write SHA256SUMS and the manifest."""
-    names = [name for name in files_under(folder) if name not in {MANIFEST, SUMS}]
+    names = [name for name in files_under(folder) if name not in OWN]
     digests = {
         path.relative_to(folder).as_posix(): digest for path, digest in digests_of(folder / n for n in names).items()
     }

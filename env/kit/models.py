@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,18 @@ def read_catalogue(path: Path) -> list[dict[str, Any]]:
     if isinstance(entries, dict):
         entries = entries.get("models", [])
     return [dict(entry) for entry in entries]
+
+
+def checkpoints(entries: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Return all that can be named: models, and their packed variants (`NAME-int4`), each a repository of its own.
+
+    Nobody said where else than at the hub a variant is.
+    """
+    for entry in entries:
+        yield entry
+        for kind, packed in entry.get("variants", {}).items():
+            form = f"{HUGGING_FACE}{packed['repository']}/resolve/{{revision}}/{{path}}"
+            yield {**packed, "name": f"{entry['name']}-{kind}", "sources": [{"files_url": form}]}
 
 
 def from_repository(entry: dict[str, Any], root: Path) -> Found:
@@ -66,7 +78,8 @@ def from_hub(entry: dict[str, Any], cache: Path, mirrors: Mapping[str, str]) -> 
     for file in entry.get("files", []):
         target = cache / "models" / str(entry["name"]) / str(file["path"])
         # Without a known sum the file counts as it stands at the pinned revision; the manifest gets its own sum.
-        path = fetch(addresses(entry, file, mirrors), target, file.get("sha256", ""))
+        known = {"size": file.get("size", 0), "git_sha1": file.get("git_sha1", "")}
+        path = fetch(addresses(entry, file, mirrors), target, file.get("sha256", ""), **known)
         found[f"models/{entry['name']}/{file['path']}"] = (path, file.get("sha256") or digest_of(path))
     return found
 
@@ -79,7 +92,7 @@ def collect(
     mirrors: Mapping[str, str] = NONE,
 ) -> Found:
     """Return bundle path → (file, sha256): every model of the repository, and the hub models that were named."""
-    entries = list(entries)
+    entries = list(checkpoints(entries))
     known = [str(entry["name"]) for entry in entries]
     if unknown := sorted(set(named) - set(known)):
         raise Problem(

@@ -68,7 +68,8 @@ def collect(
     known = by_sum(present)
     if len(matched(pins, known)) < len(pins):
         known = by_sum(store) | known
-    if missing := [pin for pin in pins if pin not in matched(pins, known)]:
+    there = matched(pins, known)
+    if missing := [pin for pin in pins if pin not in there]:
         fetch(missing, store, tools.venv(cache), series, torch_index, platform)
         known = by_sum(store) | known
     found = matched(pins, known)

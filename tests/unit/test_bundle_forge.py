@@ -8,6 +8,7 @@ import http.server
 import json
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hostkit import login
 from kit import forge, tools
 from kit.fetch import answers, fetch, logins, mirrored
 from kit.problem import Problem
-from unit.hostkit.loopback import Loopback, Reply, behind, serving
+from unit.hostkit.loopback import Loopback, Reply, behind, ranged, raw, serving
 
 ENV = Path(__file__).resolve().parents[2] / "env"
 
@@ -112,6 +113,120 @@ def test_the_next_address_is_tried(server: tuple[str, Path], tmp_path: Path) -> 
     digest = put(folder, "b/x", b"x")
     put(folder, "a/x", b"y")
     assert fetch([f"{base}/none", f"{base}/a/x", f"{base}/b/x"], tmp_path / "x", digest).read_bytes() == b"x"
+
+
+# --- transfers that break ---------------------------------------------------------------------------------------------
+
+DATA = bytes(range(250)) * 4
+SUM = hashlib.sha256(DATA).hexdigest()
+BROKEN = Reply(DATA[:900], length=1000)
+
+
+@pytest.fixture
+def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    monkeypatch.setattr(time, "sleep", lambda _seconds: None)
+    with serving() as found:
+        yield found
+
+
+def ranges(mirror: Loopback) -> list[str | None]:
+    return [asked.headers.get("Range") for asked in mirror.asked]
+
+
+def test_a_transfer_goes_on_where_it_broke(mirror: Loopback, tmp_path: Path) -> None:
+    mirror.answers["/x"] = [BROKEN, Reply(DATA[900:950], 206, length=100), ranged(DATA)]
+    assert fetch([f"{mirror.url}/x"], tmp_path / "x", SUM).read_bytes() == DATA
+    assert ranges(mirror) == [None, "bytes=900-", "bytes=950-"]
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_came_is_kept_for_the_next_run(mirror: Loopback, tmp_path: Path) -> None:
+    mirror.answers["/x"] = [BROKEN, Reply(status=503)]
+    with pytest.raises(Problem, match=r"LW-BUNDLE-030: x could not .*: Service Unavailable\. The 900 bytes that came"):
+        fetch([f"{mirror.url}/x"], tmp_path / "x", SUM)
+    mirror.answers["/x"] = ranged(DATA)
+    assert fetch([f"{mirror.url}/x"], tmp_path / "x", SUM).read_bytes() == DATA
+    assert ranges(mirror) == [None, "bytes=900-", "bytes=900-"]
+
+
+def test_a_server_that_breaks_at_one_place_each_time_is_not_asked_for_ever(mirror: Loopback, tmp_path: Path) -> None:
+    mirror.answers["/x"] = BROKEN
+    with pytest.raises(Problem, match="/x: the transfer broke off"):
+        fetch([f"{mirror.url}/x"], tmp_path / "x", SUM)
+    mirror.answers["/x"] = [Reply(DATA[:count], length=1000) for count in range(10, 100)]
+    with pytest.raises(Problem, match="/x: the transfer broke off"):
+        fetch([f"{mirror.url}/x"], tmp_path / "y", SUM)
+    assert ranges(mirror) == [None, "bytes=900-", None, "bytes=10-", "bytes=11-", "bytes=12-"]
+
+
+def test_a_piece_of_another_file_is_thrown_away(mirror: Loopback, tmp_path: Path) -> None:
+    (tmp_path / ".x.partial").write_bytes(b"?" * 500)
+    mirror.answers["/x"] = ranged(DATA)
+    assert fetch([f"{mirror.url}/x"], tmp_path / "x", SUM).read_bytes() == DATA
+    assert ranges(mirror) == ["bytes=500-", None]
+
+
+def test_a_piece_that_is_whole_only_gets_its_name(mirror: Loopback, tmp_path: Path) -> None:
+    (tmp_path / ".x.partial").write_bytes(DATA)
+    assert fetch([f"{mirror.url}/x"], tmp_path / "x", SUM).read_bytes() == DATA
+    assert mirror.asked == []
+
+
+@pytest.mark.parametrize("known", [{}, {"size": 1000}])
+def test_a_file_without_a_sum_comes_whole_from_one_address_or_not_at_all(
+    mirror: Loopback, tmp_path: Path, known: dict[str, Any]
+) -> None:
+    mirror.answers["/x"] = BROKEN
+    (tmp_path / ".x.partial").write_bytes(b"older")
+    with pytest.raises(Problem, match=r"LW-BUNDLE-030: x .*/x: the transfer broke off\. Is it"):
+        fetch([f"{mirror.url}/x"], tmp_path / "x", "", **known)
+    assert list(tmp_path.iterdir()) == []
+    mirror.answers["/y"] = ranged(DATA)
+    assert fetch([f"{mirror.url}/x", f"{mirror.url}/y"], tmp_path / "x", "", **known).read_bytes() == DATA
+
+
+def test_a_broken_transfer_in_chunks_is_one_too(mirror: Loopback, tmp_path: Path) -> None:
+    mirror.answers |= {"/cut": Reply(stream=[DATA[:900]], whole=False), "/x": ranged(DATA)}
+    with pytest.raises(Problem, match=r"/cut: the transfer broke off; .*/cut: the transfer broke off\. Is it"):
+        fetch([f"{mirror.url}/cut", f"{mirror.url}/cut"], tmp_path / "x", SUM)
+    assert fetch([f"{mirror.url}/cut", f"{mirror.url}/x"], tmp_path / "x", SUM).read_bytes() == DATA
+
+
+def test_what_does_not_speak_http_does_not_answer(tmp_path: Path) -> None:
+    with raw(b"SSH-2.0\r\n") as port:
+        assert answers(f"http://127.0.0.1:{port}/", 5)
+        with pytest.raises(Problem, match="LW-BUNDLE-030"):
+            fetch([f"http://127.0.0.1:{port}/x"], tmp_path / "x", SUM)
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [({"size": 999}, "1000 bytes, expected 999"), ({"git_sha1": "1" * 40}, "sha1 [0-9a-f]{40}, expected 1{40}")],
+)
+def test_all_that_is_known_of_a_file_is_compared(
+    mirror: Loopback, tmp_path: Path, known: dict[str, Any], reason: str
+) -> None:
+    mirror.answers["/x"] = ranged(DATA)
+    with pytest.raises(Problem, match=f"/x: {reason}"):
+        fetch([f"{mirror.url}/x"], tmp_path / "x", "", **known)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_gits_own_sum_is_that_of_its_blob(mirror: Loopback, tmp_path: Path) -> None:
+    mirror.answers["/x"] = ranged(b"hello\n")
+    git = "ce013625030ba8dba906f756967f9e9ca394464a"  # echo hello | git hash-object --stdin
+    assert fetch([f"{mirror.url}/x"], tmp_path / "x", "", git_sha1=git).read_bytes() == b"hello\n"
+
+
+def test_a_full_disk_is_no_servers_fault(mirror: Loopback, tmp_path: Path) -> None:
+    mirror.answers["/x"] = ranged(DATA)
+    (tmp_path / ".x.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device"):
+        fetch([f"{mirror.url}/x", f"{mirror.url}/x"], tmp_path / "x", SUM, size=len(DATA))
+    assert len(mirror.asked) == 1
+
+
+# ----------------------------------------------------------------------------------------------------------------------
 
 
 def test_mirrored() -> None:

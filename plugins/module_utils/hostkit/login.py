@@ -50,7 +50,7 @@ def hide(text: str) -> str:
     """A text without the passwords, in any of the forms in which a program may repeat them."""
     for login in LOGINS.values():
         for secret in (encoded(login), login["password"], urllib.parse.quote(login["password"], safe="")):
-            text = text.replace(secret, "***")
+            text = text.replace(secret, "***") if secret else text  # a login may have no password
     return text
 
 

@@ -117,7 +117,8 @@ def hubs(host: Host, catalogue: Catalogue, models: Iterable[str]) -> list[dict[s
     """The files of models at the hubs in effect, in their order; a file without a known sum only where it is pinned."""
     wants: list[Want] = []
     for name in dict.fromkeys(models):
-        entry = catalogue.models.get(name, {})
+        whole = catalogue.models.get(name.removesuffix("-int4"), {})
+        entry = catalogue.models.get(name) or whole.get("variants", {}).get("int4", {})
         if "bundled" in entry or not entry.get("files") or not entry.get("revision"):
             continue
         files: list[dict[str, Any]] = []

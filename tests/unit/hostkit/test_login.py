@@ -134,6 +134,11 @@ def test_words_are_cleared_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
         assert login.hide(f"a {form} b") == "a *** b"
 
 
+def test_a_login_without_a_password_leaves_words_readable() -> None:
+    login.use({"127.0.0.1": {"user": "lab", "password": ""}})
+    assert login.hide("the mirror answered 403; bGFiOg== was sent") == "the mirror answered 403; *** was sent"
+
+
 def test_the_netrc_file_is_private(tmp_path: Path) -> None:
     login.use(LOGIN)
     path = Path(login.write_netrc(tmp_path))

@@ -176,6 +176,14 @@ def test_files_of_models_at_both_hubs_and_without_a_sum_only_where_they_are_pinn
     assert (second["name"], second["probe"], second["wants"]) == ("second_hub", f"{pinned}/a", [])
 
 
+def test_the_packed_checkpoint_is_asked_for_by_its_own_name() -> None:
+    one = host("w1", "workers", lab_bundle_models=["big-int4", "demo-int4"])
+    (hub,) = [row for row in needs.of_bundle(one, catalogue()) if row["name"] == "hub"]
+    assert [(want["id"], [file["url"] for file in want["files"]]) for want in hub["wants"]] == [
+        ("big-int4", [f"{delivery.HUGGINGFACE}/someone/big-int4/resolve/def/packed.bin"])
+    ]
+
+
 def test_the_real_locks_make_questions() -> None:
     wishes = {
         "lab_mirrors": {"profile": "china"},
