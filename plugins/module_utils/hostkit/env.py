@@ -100,11 +100,23 @@ def files_of(layer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
-    """Make the layers that are missing; return the id of this making."""
+    """Make the layers that are missing; return the id of this making. Where that fails, what was there is back."""
+    try:
+        made = fill(request, prefix, decision)
+    except BaseException as error:
+        if bring_back(prefix) and isinstance(error, Problem):
+            raise Problem(error.code, f"{error.message.rstrip('.')}. {prefix} is again what it was before.") from error
+        raise
+    let_go(prefix)
+    return made
+
+
+def fill(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
+    """The layers that are missing, one after the other, each stamped when it is whole."""
     store = Path(request["store"])
     paths = {file["sha256"]: fetch.fetch(store, file) for layer in decision.todo for file in files_of(layer)}
-    if decision.rebuild:  # only now: what runs from the old one should not end because a server is away
-        place.discard(prefix)
+    if decision.rebuild:
+        set_aside(prefix)
     state = State.read(prefix) or State(made=new_id())
     for layer in decision.todo:
         state.in_progress = str(layer["name"])
@@ -119,6 +131,42 @@ def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
         # The interpreter's packages stay in the store: the host's next environment takes the same ones.
         fetch.discard(store, layer.get("wheels", []))
     return state.made
+
+
+def old_of(prefix: Path) -> Path:
+    """Where an environment waits while it is made anew: it runs under its own path alone, so it must come back."""
+    return prefix.with_name(place.OLD + prefix.name)
+
+
+def set_aside(prefix: Path) -> None:
+    """Make room for the new one; an interrupted making is not worth keeping, and what it was to replace still waits."""
+    let_go(prefix)
+    state = State.read(prefix)
+    if old_of(prefix).exists() or (state is not None and state.in_progress):
+        place.discard(prefix)
+    else:
+        place.move(prefix, old_of(prefix))
+
+
+def bring_back(prefix: Path) -> bool:
+    """Put the old one back into its place, if one waits."""
+    old = old_of(prefix)
+    if not old.exists():
+        return False
+    if prefix.exists():
+        place.discard(prefix)
+    place.move(old, prefix)
+    return True
+
+
+def let_go(prefix: Path) -> None:
+    """Remove the old one when the new one has all of its layers: later roles add theirs, and the last may fail."""
+    old, new = old_of(prefix), State.read(prefix)
+    if not old.exists() or new is None or new.in_progress:
+        return
+    had = State.read(old) or State()
+    if {name for name, _digest in had.layers} <= {name for name, _digest in new.layers}:
+        place.discard(old)
 
 
 def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> None:
@@ -226,7 +274,7 @@ def point(link: Path, prefix: Path) -> None:
 def remove(root: Path, check: bool) -> Result:
     """Take away every environment below ``root`` that carries our stamp, and the links to them."""
     entries = sorted(root.iterdir()) if root.is_dir() else []
-    aside = [path for path in entries if path.name.startswith(place.GONE)]  # an interrupted removal's
+    aside = [path for path in entries if path.name.startswith((place.GONE, place.OLD))]  # an interrupted run's
     ours = [path for path in entries if path not in aside and not place.is_link(path) and (path / STAMP).is_file()]
     links = [path for path in entries if place.leads_to(path) in ours]
     if not check:

@@ -1,4 +1,4 @@
-"""Verb ``take``: bring everything that this host will need into its store, before anything on the host is changed.
+"""Verb ``take``: bring the files that this host will need into its store, before its software is changed.
 
 Request: ``store``; ``installers`` (files, each with ``unless``: a stamp file that holds the sum of what is installed
 already); ``tools`` (files, each with the ``path`` at which the verb ``ship`` will leave it); ``environments`` and

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from hostkit import env
+from hostkit import env, place
 from hostkit.result import Problem
 from hostkit.state import STAMP, State
 from unit.hostkit.look import look, package
@@ -261,6 +261,70 @@ def test_the_old_environment_stays_until_the_new_files_are_there(box: Box) -> No
     assert look(box.prefix) == there
 
 
+@pytest.mark.parametrize("who", ["conda", "pip"])
+def test_the_old_environment_is_back_when_the_new_one_cannot_be_made(box: Box, who: str) -> None:
+    drifted(box)
+    there = look(box.prefix.parent)
+    box.fails(who)
+    with pytest.raises(Problem, match=rf"LW-ENV-00[12]: .* {box.prefix} is again what it was before\.$"):
+        env.run(box.request(), False)
+    assert look(box.prefix.parent) == there
+    box.fails(who, yes=False)
+    assert env.run(box.request(), False).changed
+    assert {path.name for path in box.prefix.parent.iterdir()} == {box.prefix.name, box.link.name}
+    assert not env.run(box.request(), False).changed
+
+
+def test_the_old_environment_waits_until_the_last_role_has_added_its_layer(box: Box) -> None:
+    drifted(box)
+    there = look(box.prefix)
+    assert "is gone" in env.run(box.request("torch", link=False), False).warning
+    box.fails("pip")
+    with pytest.raises(Problem, match="LW-ENV-002"):
+        env.run(box.request(), False)
+    assert look(box.prefix) == there
+    box.fails("pip", yes=False)
+    env.run(box.request("torch", link=False), False)
+    env.run(box.request(), False)
+    assert {path.name for path in box.prefix.parent.iterdir()} == {box.prefix.name, box.link.name}
+
+
+@pytest.mark.parametrize("moment", ["set aside", "half made"])
+def test_the_old_environment_survives_a_run_that_was_killed(
+    box: Box, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    drifted(box)
+    there = look(box.prefix)
+    with monkeypatch.context() as power:
+        power.setattr(env, "bring_back", lambda _prefix: False)
+        power.setattr(*((State, "write", died) if moment == "set aside" else (env, "pip_layer", died)))
+        with pytest.raises(KeyboardInterrupt):
+            env.run(box.request(), False)
+    assert look(box.prefix) != there
+    box.fails("pip")
+    with pytest.raises(Problem, match="is again what it was before"):
+        env.run(box.request(), False)
+    assert look(box.prefix) == there
+    assert {path.name for path in box.prefix.parent.iterdir()} == {box.prefix.name, box.link.name}
+
+
+def died(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_of_two_old_environments_the_newer_one_waits(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    drifted(box)
+    with monkeypatch.context() as power:
+        power.setattr(env, "let_go", lambda _prefix: None)
+        env.run(box.request(), False)
+    drifted_below(box)
+    there = look(box.prefix)
+    box.fails("pip")
+    with pytest.raises(Problem, match="is again what it was before"):
+        env.run(box.request(), False)
+    assert look(box.prefix) == there
+
+
 def test_a_link_to_another_environment_is_turned_without_making_anything(box: Box) -> None:
     made = env.run(box.request(), False).data["made"]
     box.link.unlink()
@@ -292,6 +356,14 @@ def test_removal_takes_what_carries_our_stamp_and_the_links_to_it(box: Box) -> N
     assert done.changed
     assert sorted(path.name for path in root.iterdir()) == ["their-link", "theirs"]
     assert not env.run(request, False).changed
+
+
+def test_removal_takes_an_old_environment_that_waits(box: Box) -> None:
+    drifted(box)
+    env.run(box.request("torch", link=False), False)
+    assert any(path.name.startswith(place.OLD) for path in box.prefix.parent.iterdir())
+    assert env.run({"state": "absent", "root": str(box.prefix.parent)}, False).changed
+    assert not box.prefix.parent.exists()
 
 
 def test_removal_takes_the_root_when_nothing_is_left(box: Box) -> None:
