@@ -139,19 +139,14 @@ def size_of(url: str, timeout: float) -> Optional[int]:
     """How long a file is, None where the server does not tell: by HEAD, else by asking for its first byte."""
     try:
         with login.opened(urllib.request.Request(url, method="HEAD"), timeout) as response:
-            return number(response.headers.get("Content-Length"))
+            return fetch.number(response.headers.get("Content-Length"))
     except urllib.error.HTTPError as error:
         if error.code in (401, *GONE):
             raise
     with login.opened(urllib.request.Request(url, headers={"Range": "bytes=0-0"}), timeout) as response:
         if response.status == 206:
-            return number(str(response.headers.get("Content-Range", "")).rpartition("/")[2])
-        return number(response.headers.get("Content-Length"))
-
-
-def number(text: Optional[str]) -> Optional[int]:
-    """A length, where it is one."""
-    return int(text) if text and text.isdigit() else None
+            return fetch.number(str(response.headers.get("Content-Range", "")).rpartition("/")[2])
+        return fetch.number(response.headers.get("Content-Length"))
 
 
 def pin_state(pin: str, sums: list[str], indexes: list[str], timeout: float) -> tuple[str, str]:
