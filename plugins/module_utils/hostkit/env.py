@@ -3,8 +3,9 @@
 Request: ``prefix``; ``link`` (a name for people that points at the prefix, or ""); ``conda`` (the executable);
 ``store``; ``layers``, in order, each ``name``, ``digest`` and either ``conda`` (a list of files in install order) or
 ``requirements`` (the lock's text) with ``wheels`` (files) or ``index`` (pip options for a mirror). A file is ``url``,
-``sha256``, ``size``. With ``state: absent``, only ``root``: the folder of all environments. Answer: ``made`` (id of
-this making), ``prefix``, ``todo``.
+``sha256``, ``size``. With ``state: absent``, only ``root``: the folder of all environments; with ``state:
+tidy`` also ``planned``: the requests for those that stay. Answer: ``made`` (id of this making), ``prefix``, ``todo``;
+or ``gone``.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hostkit import fetch, login, place
+from hostkit import fetch, login, place, stamped
 from hostkit.result import Problem, Result
-from hostkit.state import STAMP, Decision, State, decide, drift_of, installed, new_id, pinned
+from hostkit.state import Decision, State, decide, drift_of, installed, new_id, pinned
+
+WHAT = "environments"
 
 
 def run(request: dict[str, Any], check: bool) -> Result:
-    """Make, complete or remove one environment."""
-    if request.get("state", "present") == "absent":
-        return remove(Path(request["root"]), check)
+    """Make or complete one environment, remove all of them, or those that are planned no longer."""
+    wanted = request.get("state", "present")
+    if wanted == "absent":
+        return stamped.remove(Path(request["root"]), WHAT, check, links=True)
+    if wanted == "tidy":
+        return tidy(Path(request["root"]), request["planned"], check)
     prefix = Path(request["prefix"])
     decision = look(request)
     state = State.read(prefix)
@@ -265,26 +271,23 @@ def points_at(link: Path, prefix: Path) -> bool:
 
 
 def point(link: Path, prefix: Path) -> None:
-    """Turn the link."""
+    """Turn the link; a link beside it leads to where it led before, which one can go back to."""
     if link.exists() and not place.is_link(link):
         raise Problem("LW-ENV-003", f"{link} is in the way: expected a link to an environment. Move it elsewhere.")
+    led = place.leads_to(link)
+    if led is not None and led != prefix and led.is_dir():
+        place.link(before_of(link), led)
     place.link(link, prefix)
 
 
-def remove(root: Path, check: bool) -> Result:
-    """Take away every environment below ``root`` that carries our stamp, and the links to them."""
-    entries = sorted(root.iterdir()) if root.is_dir() else []
-    aside = [path for path in entries if path.name.startswith((place.GONE, place.OLD))]  # an interrupted run's
-    ours = [path for path in entries if path not in aside and not place.is_link(path) and (path / STAMP).is_file()]
-    links = [path for path in entries if place.leads_to(path) in ours]
-    if not check:
-        place.discard_folders(ours)
-        for path in aside:
-            place.remove_tree(path, surely=False)
-        for link in links:
-            place.unlink(link)
-        place.leave(root)
-    gone = [*ours, *links, *aside]
-    return Result(
-        changed=bool(gone), message=f"removed {len(ours)} environments", before="".join(f"{x}\n" for x in gone)
-    )
+def before_of(link: Path) -> Path:
+    """The link to what a link led to before."""
+    return link.with_name(f"{link.name}.before")
+
+
+def tidy(root: Path, planned: list[dict[str, Any]], check: bool) -> Result:
+    """Remove the environments that are not planned any more, but for each link the one before."""
+    rows = [(one, Path(one["prefix"]), Path(one["link"])) for one in planned]
+    stamped.see_that_all_is_made([at for one, at, link in rows if look(one).todo or not points_at(link, at)])
+    before = [led for led in (place.leads_to(before_of(link)) for _one, _at, link in rows) if led]
+    return stamped.remove(root, WHAT, check, [*(at for _one, at, _link in rows), *before], links=True)

@@ -342,6 +342,76 @@ def test_a_folder_where_the_link_should_be_is_left_alone(box: Box) -> None:
     assert (box.link / "theirs").is_dir()
 
 
+def of_another_time(box: Box, name: str, pin: str) -> dict[str, Any]:
+    """The request for the same kind of environment by other locks, made."""
+    request = box.request("torch")
+    request["prefix"] = str(box.prefix.with_name(name))
+    request["layers"][1] = box.pip_layer("torch", pin)
+    env.run(request, False)
+    return request
+
+
+def test_back_to_the_version_before_without_making_or_fetching_anything(box: Box) -> None:
+    old = of_another_time(box, "chatglm2-cpu-1", "torch==2.0")
+    new = of_another_time(box, "chatglm2-cpu-2", "torch==2.1")
+    assert env.points_at(box.link, Path(new["prefix"]))
+    log, asked, there = box.log(), len(box.server.asked), look(Path(old["prefix"]))
+    back = env.run(old, False)
+    assert (back.changed, back.data["todo"]) == (True, [])
+    assert (box.log(), len(box.server.asked), look(Path(old["prefix"]))) == (log, asked, there)
+    assert env.points_at(box.link, Path(old["prefix"]))
+    assert not env.run(old, False).changed
+
+
+def test_of_three_generations_the_oldest_goes(box: Box) -> None:
+    root = box.prefix.parent
+    for number in (0, 1):
+        of_another_time(box, f"chatglm2-cpu-{number}", f"torch==2.{number}")
+    now = of_another_time(box, "chatglm2-cpu-2", "torch==2.2")
+    other = {**box.request("torch"), "prefix": str(root / "frontend-1"), "link": str(root / "frontend")}
+    env.run(other, False)
+    (root / "theirs").mkdir()
+    (root / "their-link").symlink_to(root / "theirs")
+    (root / f"{place.GONE}older").mkdir()
+    tidy = {"state": "tidy", "root": str(root), "planned": [now]}
+    there = look(root)
+    told = env.run(tidy, True)
+    assert look(root) == there
+    gone = ["chatglm2-cpu-0", "frontend-1", "frontend", f"{place.GONE}older"]
+    assert told.data == {"gone": [str(root / name) for name in gone]}
+    assert told == env.run(tidy, False)
+    left = ["chatglm2", "chatglm2-cpu-1", "chatglm2-cpu-2", "chatglm2.before", "their-link", "theirs"]
+    assert sorted(path.name for path in root.iterdir()) == left
+    assert not env.run(tidy, False).changed
+    assert not env.run(now, False).changed
+
+
+@pytest.mark.parametrize("why", ["not made", "not whole", "not linked"])
+def test_nothing_goes_before_the_plan_is_made(box: Box, why: str) -> None:
+    of_another_time(box, "chatglm2-cpu-0", "torch==2.0")
+    now = of_another_time(box, "chatglm2-cpu-1", "torch==2.1")
+    if why == "not made":
+        now["prefix"] += "2"
+    elif why == "not whole":
+        now["layers"] += [box.pip_layer("fastchat", "fschat==0.2")]
+    else:
+        place.link(box.link, box.prefix.with_name("chatglm2-cpu-0"))
+    there = look(box.prefix.parent)
+    with pytest.raises(
+        Problem, match=r"LW-HOSTKIT-013: \S+/chatglm2-cpu-12? is not there as planned; .* Run site\.yml"
+    ):
+        env.run({"state": "tidy", "root": str(box.prefix.parent), "planned": [now]}, False)
+    assert look(box.prefix.parent) == there
+
+
+def test_removal_takes_a_link_to_what_somebody_removed(box: Box) -> None:
+    of_another_time(box, "chatglm2-cpu-0", "torch==2.0")
+    of_another_time(box, "chatglm2-cpu-1", "torch==2.1")
+    place.discard(box.prefix.with_name("chatglm2-cpu-0"))
+    assert env.run({"state": "absent", "root": str(box.prefix.parent)}, False).changed
+    assert not box.prefix.parent.exists()
+
+
 def test_removal_takes_what_carries_our_stamp_and_the_links_to_it(box: Box) -> None:
     env.run(box.request(), False)
     root = box.prefix.parent
