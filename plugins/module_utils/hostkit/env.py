@@ -241,7 +241,7 @@ def call(argv: list[str], code: str, **settings: str) -> None:
     """Run a command with an environment of ours and ``settings``; its own words go into the error."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
     with tempfile.TemporaryDirectory() as home:  # conda notes each environment in its user's home, which is not ours
-        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home)
+        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home, **login.trusted())
         if place.windows():
             env.update(USERPROFILE=home, PYTHONUTF8="1", PATH=path_of(Path(argv[0]), env.get("PATH", "")))
         done = subprocess.run(

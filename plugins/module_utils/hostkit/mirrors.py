@@ -25,6 +25,7 @@ from hostkit.state import canonical
 
 TIMEOUT_S = 10.0
 AT_ONCE = 8  # questions to one mirror
+LONGEST_PAGE = 64 << 20  # bytes
 NAMED = 5  # of what is lacking, in one line
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 GONE = (404, 410)
@@ -186,7 +187,9 @@ def is_of(file: str, name: str, version: str) -> bool:
 def links(page: str, timeout: float) -> list[tuple[str, str]]:
     """The files of an index's page, each with its sha256 or "": JSON (PEP 691) or HTML (PEP 503)."""
     with login.opened(urllib.request.Request(page, headers={"Accept": ACCEPT}), timeout) as response:
-        kind, body = str(response.headers.get("Content-Type", "")), response.read()
+        kind, body = str(response.headers.get("Content-Type", "")), response.read(LONGEST_PAGE + 1)
+    if len(body) > LONGEST_PAGE:
+        raise ValueError(f"longer than {LONGEST_PAGE} bytes, so no page of an index")
     if "json" in kind:
         rows = json.loads(body)["files"]
         return [(str(row["filename"]), str(row.get("hashes", {}).get("sha256", ""))) for row in rows]

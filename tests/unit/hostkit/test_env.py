@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ done
 PIP = """#!/bin/sh
 echo "pip $*" >> {box}/log
 env | grep -e ^PIP -e ^PYTHON -e ^CONDA | sort > {box}/settings
+env | grep ^SSL | sort > {box}/trusted
 [ -e {box}/pip-fails ] && {{ echo "first words"; echo "ERROR: no matching distribution" >&2; exit 1; }}
 while [ $# -gt 0 ]; do case "$1" in -r) lock=$2;; --find-links) ls "$2" >> {box}/wheels;; esac; shift; done
 site=$(dirname "$0")/../lib/python3.11/site-packages
@@ -136,6 +138,28 @@ def test_pip_gets_hashes_and_only_the_wheels_of_the_lock(box: Box, monkeypatch: 
     assert {"--no-index", "--no-deps", "--require-hashes", "--no-cache-dir"} <= set(line)
     assert box.text("wheels") == ["numpy-1.26-py3-none-any.whl", "torch-2.0-py3-none-any.whl"]
     assert box.text("settings") == ["PIP_CONFIG_FILE=/dev/null", "PIP_ROOT_USER_ACTION=ignore"]
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "windows", "told"),
+    [
+        ("/a.pem", "", False, ["SSL_CERT_FILE=/a.pem"]),
+        ("", "/certs", False, ["SSL_CERT_DIR=/certs"]),
+        ("/a.pem", "/certs", True, []),
+    ],
+)
+def test_pip_trusts_whom_the_system_trusts(
+    box: Box, monkeypatch: pytest.MonkeyPatch, file: str, folder: str, windows: bool, told: list[str]
+) -> None:
+    """A mirror whose certificate is of the site's own authority; Windows' Python has that from Windows."""
+    env.run(box.request("conda"), False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    real = ssl.get_default_verify_paths()
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: real._replace(cafile=file, capath=folder))
+    monkeypatch.setattr(place, "windows", lambda: windows)
+    env.run(box.request("torch", link=False), False)
+    assert box.text("trusted") == told
 
 
 def test_without_wheels_pip_asks_the_index_of_the_plan(box: Box) -> None:
