@@ -3,8 +3,9 @@
 Request: ``prefix``; ``link`` (a name for people that points at the prefix, or ""); ``conda`` (the executable);
 ``store``; ``layers``, in order, each ``name``, ``digest`` and either ``conda`` (a list of files in install order) or
 ``requirements`` (the lock's text) with ``wheels`` (files) or ``index`` (pip options for a mirror). A file is ``url``,
-``sha256``, ``size``. With ``state: absent``, only ``root``: the folder of all environments. Answer: ``made`` (id of
-this making), ``prefix``, ``todo``.
+``sha256``, ``size``. With ``state: absent``, only ``root``: the folder of all environments; with ``state:
+tidy`` also ``planned``: the requests for those that stay. Answer: ``made`` (id of this making), ``prefix``, ``todo``;
+or ``gone``.
 """
 
 from __future__ import annotations
@@ -19,15 +20,20 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hostkit import fetch, login, place
+from hostkit import fetch, login, place, stamped
 from hostkit.result import Problem, Result
-from hostkit.state import STAMP, Decision, State, decide, drift_of, installed, new_id, pinned
+from hostkit.state import Decision, State, decide, drift_of, installed, new_id, pinned
+
+WHAT = "environments"
 
 
 def run(request: dict[str, Any], check: bool) -> Result:
-    """Make, complete or remove one environment."""
-    if request.get("state", "present") == "absent":
-        return remove(Path(request["root"]), check)
+    """Make or complete one environment, remove all of them, or those that are planned no longer."""
+    wanted = request.get("state", "present")
+    if wanted == "absent":
+        return stamped.remove(Path(request["root"]), WHAT, check, links=True)
+    if wanted == "tidy":
+        return tidy(Path(request["root"]), request["planned"], check)
     prefix = Path(request["prefix"])
     decision = look(request)
     state = State.read(prefix)
@@ -100,11 +106,23 @@ def files_of(layer: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
-    """Make the layers that are missing; return the id of this making."""
+    """Make the layers that are missing; return the id of this making. Where that fails, what was there is back."""
+    try:
+        made = fill(request, prefix, decision)
+    except BaseException as error:
+        if bring_back(prefix) and isinstance(error, Problem):
+            raise Problem(error.code, f"{error.message.rstrip('.')}. {prefix} is again what it was before.") from error
+        raise
+    let_go(prefix)
+    return made
+
+
+def fill(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
+    """The layers that are missing, one after the other, each stamped when it is whole."""
     store = Path(request["store"])
     paths = {file["sha256"]: fetch.fetch(store, file) for layer in decision.todo for file in files_of(layer)}
-    if decision.rebuild:  # only now: what runs from the old one should not end because a server is away
-        place.discard(prefix)
+    if decision.rebuild:
+        set_aside(prefix)
     state = State.read(prefix) or State(made=new_id())
     for layer in decision.todo:
         state.in_progress = str(layer["name"])
@@ -119,6 +137,42 @@ def make(request: dict[str, Any], prefix: Path, decision: Decision) -> str:
         # The interpreter's packages stay in the store: the host's next environment takes the same ones.
         fetch.discard(store, layer.get("wheels", []))
     return state.made
+
+
+def old_of(prefix: Path) -> Path:
+    """Where an environment waits while it is made anew: it runs under its own path alone, so it must come back."""
+    return prefix.with_name(place.OLD + prefix.name)
+
+
+def set_aside(prefix: Path) -> None:
+    """Make room for the new one; an interrupted making is not worth keeping, and what it was to replace still waits."""
+    let_go(prefix)
+    state = State.read(prefix)
+    if old_of(prefix).exists() or (state is not None and state.in_progress):
+        place.discard(prefix)
+    else:
+        place.move(prefix, old_of(prefix))
+
+
+def bring_back(prefix: Path) -> bool:
+    """Put the old one back into its place, if one waits."""
+    old = old_of(prefix)
+    if not old.exists():
+        return False
+    if prefix.exists():
+        place.discard(prefix)
+    place.move(old, prefix)
+    return True
+
+
+def let_go(prefix: Path) -> None:
+    """Remove the old one when the new one has all of its layers: later roles add theirs, and the last may fail."""
+    old, new = old_of(prefix), State.read(prefix)
+    if not old.exists() or new is None or new.in_progress:
+        return
+    had = State.read(old) or State()
+    if {name for name, _digest in had.layers} <= {name for name, _digest in new.layers}:
+        place.discard(old)
 
 
 def conda_layer(request: dict[str, Any], prefix: Path, packages: list[Path]) -> None:
@@ -187,7 +241,7 @@ def call(argv: list[str], code: str, **settings: str) -> None:
     """Run a command with an environment of ours and ``settings``; its own words go into the error."""
     env = {key: value for key, value in os.environ.items() if not key.startswith(("CONDA", "PIP_", "PYTHON"))}
     with tempfile.TemporaryDirectory() as home:  # conda notes each environment in its user's home, which is not ours
-        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home)
+        env.update(PIP_CONFIG_FILE=os.devnull, PIP_ROOT_USER_ACTION="ignore", HOME=home, **login.trusted())
         if place.windows():
             env.update(USERPROFILE=home, PYTHONUTF8="1", PATH=path_of(Path(argv[0]), env.get("PATH", "")))
         done = subprocess.run(
@@ -217,26 +271,23 @@ def points_at(link: Path, prefix: Path) -> bool:
 
 
 def point(link: Path, prefix: Path) -> None:
-    """Turn the link."""
+    """Turn the link; a link beside it leads to where it led before, which one can go back to."""
     if link.exists() and not place.is_link(link):
         raise Problem("LW-ENV-003", f"{link} is in the way: expected a link to an environment. Move it elsewhere.")
+    led = place.leads_to(link)
+    if led is not None and led != prefix and led.is_dir():
+        place.link(before_of(link), led)
     place.link(link, prefix)
 
 
-def remove(root: Path, check: bool) -> Result:
-    """Take away every environment below ``root`` that carries our stamp, and the links to them."""
-    entries = sorted(root.iterdir()) if root.is_dir() else []
-    aside = [path for path in entries if path.name.startswith(place.GONE)]  # an interrupted removal's
-    ours = [path for path in entries if path not in aside and not place.is_link(path) and (path / STAMP).is_file()]
-    links = [path for path in entries if place.leads_to(path) in ours]
-    if not check:
-        place.discard_folders(ours)
-        for path in aside:
-            place.remove_tree(path, surely=False)
-        for link in links:
-            place.unlink(link)
-        place.leave(root)
-    gone = [*ours, *links, *aside]
-    return Result(
-        changed=bool(gone), message=f"removed {len(ours)} environments", before="".join(f"{x}\n" for x in gone)
-    )
+def before_of(link: Path) -> Path:
+    """The link to what a link led to before."""
+    return link.with_name(f"{link.name}.before")
+
+
+def tidy(root: Path, planned: list[dict[str, Any]], check: bool) -> Result:
+    """Remove the environments that are not planned any more, but for each link the one before."""
+    rows = [(one, Path(one["prefix"]), Path(one["link"])) for one in planned]
+    stamped.see_that_all_is_made([at for one, at, link in rows if look(one).todo or not points_at(link, at)])
+    before = [led for led in (place.leads_to(before_of(link)) for _one, _at, link in rows) if led]
+    return stamped.remove(root, WHAT, check, [*(at for _one, at, _link in rows), *before], links=True)

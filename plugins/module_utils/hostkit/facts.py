@@ -3,7 +3,7 @@
 Request: ``paths`` (where things will be put), ``now`` (the control node's clock, seconds since 1970; optional). Answer
 (``data``): ``system``, ``machine``, ``distribution``, ``version``, ``python``, ``glibc`` (the C library's version, ""
 where it is another one), ``cpus``, ``memory_mib``, ``disk`` (free MiB at each path's nearest existing parent),
-``present`` (what of ours is whole below the paths), ``listening`` (TCP sockets: address, port, unit), ``systemd``
+``present`` (what of ours lies below the paths), ``listening`` (TCP sockets: address, port, unit), ``systemd``
 (whether it runs), ``nginx_confined`` (by SELinux), ``clock_skew_s`` (ahead of the control node; with what the request
 needed to get here), ``nvidia_smi`` (None where there is no such program; else ``rc``, ``stdout``, ``stderr``,
 ``fields`` of the query, ``details`` (`-q -x`), ``list`` (`-L`) and ``owners``, the unit of each process on a GPU).
@@ -85,7 +85,7 @@ def free_mib(path: Path) -> int:
 
 
 def present(paths: list[Path]) -> list[str]:
-    """Environments and models below ``paths`` that are stamped, so whole."""
+    """Environments and models below ``paths`` that are stamped: begun, and room was found for them then."""
     found = [stamp.parent for path in paths for kind in ("envs", "models") for stamp in path.glob(f"{kind}/*/{STAMP}")]
     return sorted(str(one) for one in found)
 

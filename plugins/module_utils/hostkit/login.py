@@ -92,6 +92,13 @@ def trust() -> ssl.SSLContext:
     return found
 
 
+def trusted() -> dict[str, str]:
+    """The same for a program of a Conda prefix, which has a list of its own, without the site's authority."""
+    found = ssl.get_default_verify_paths()
+    pairs = {found.openssl_cafile_env: found.cafile, found.openssl_capath_env: found.capath}
+    return {} if place.windows() else {name: path for name, path in pairs.items() if path}
+
+
 def opened(request: Union[str, urllib.request.Request], timeout: float) -> Any:
     """As ``urllib.request.urlopen``, with the logins."""
     secure = urllib.request.HTTPSHandler(context=trust())

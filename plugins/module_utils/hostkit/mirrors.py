@@ -25,6 +25,7 @@ from hostkit.state import canonical
 
 TIMEOUT_S = 10.0
 AT_ONCE = 8  # questions to one mirror
+LONGEST_PAGE = 64 << 20  # bytes
 NAMED = 5  # of what is lacking, in one line
 ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
 GONE = (404, 410)
@@ -139,19 +140,14 @@ def size_of(url: str, timeout: float) -> Optional[int]:
     """How long a file is, None where the server does not tell: by HEAD, else by asking for its first byte."""
     try:
         with login.opened(urllib.request.Request(url, method="HEAD"), timeout) as response:
-            return number(response.headers.get("Content-Length"))
+            return fetch.number(response.headers.get("Content-Length"))
     except urllib.error.HTTPError as error:
         if error.code in (401, *GONE):
             raise
     with login.opened(urllib.request.Request(url, headers={"Range": "bytes=0-0"}), timeout) as response:
         if response.status == 206:
-            return number(str(response.headers.get("Content-Range", "")).rpartition("/")[2])
-        return number(response.headers.get("Content-Length"))
-
-
-def number(text: Optional[str]) -> Optional[int]:
-    """A length, where it is one."""
-    return int(text) if text and text.isdigit() else None
+            return fetch.number(str(response.headers.get("Content-Range", "")).rpartition("/")[2])
+        return fetch.number(response.headers.get("Content-Length"))
 
 
 def pin_state(pin: str, sums: list[str], indexes: list[str], timeout: float) -> tuple[str, str]:
@@ -191,7 +187,9 @@ def is_of(file: str, name: str, version: str) -> bool:
 def links(page: str, timeout: float) -> list[tuple[str, str]]:
     """The files of an index's page, each with its sha256 or "": JSON (PEP 691) or HTML (PEP 503)."""
     with login.opened(urllib.request.Request(page, headers={"Accept": ACCEPT}), timeout) as response:
-        kind, body = str(response.headers.get("Content-Type", "")), response.read()
+        kind, body = str(response.headers.get("Content-Type", "")), response.read(LONGEST_PAGE + 1)
+    if len(body) > LONGEST_PAGE:
+        raise ValueError(f"longer than {LONGEST_PAGE} bytes, so no page of an index")
     if "json" in kind:
         rows = json.loads(body)["files"]
         return [(str(row["filename"]), str(row.get("hashes", {}).get("sha256", ""))) for row in rows]

@@ -3,7 +3,8 @@
 Request: ``path`` (the folder), ``store``, ``state``, ``files`` (each ``path`` inside the folder, ``url``, ``sha256``,
 ``size``). A stamp in the folder remembers sum, size and time of each verified file, so that gigabytes are not hashed
 at each run; a file whose size or time differs from the stamp is hashed again. The stamp also says whose the folder is:
-somebody else's is neither written into nor removed. ``path`` may be the folder of all models when they are to go.
+somebody else's is neither written into nor removed. ``path`` may be the folder of all models when they are to go; with
+``state: tidy`` it is, and ``planned`` are the requests for those that stay. Then the answer is ``gone``.
 """
 
 from __future__ import annotations
@@ -13,17 +14,21 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from hostkit import fetch, place
+from hostkit import fetch, place, stamped
 from hostkit.result import Problem, Result
+from hostkit.state import STAMP
 
-STAMP = ".labwright.json"
+WHAT = "models"
 
 
 def run(request: dict[str, Any], check: bool) -> Result:
-    """Make the folder hold exactly the planned files, or remove it."""
-    folder = Path(request["path"])
-    if request.get("state", "present") == "absent":
-        return remove(folder, check)
+    """Make the folder hold exactly the planned files, or remove it, or those in it that are planned no longer."""
+    folder, wanted = Path(request["path"]), request.get("state", "present")
+    if wanted == "absent":
+        return stamped.remove(folder, WHAT, check)
+    if wanted == "tidy":
+        stamped.see_that_all_is_made([Path(one["path"]) for one in request["planned"] if missing(one)])
+        return stamped.remove(folder, WHAT, check, [Path(one["path"]) for one in request["planned"]])
     lacking = missing(request)
     if not lacking:
         return Result(message=f"{folder.name}: {len(request['files'])} files, all as planned")
@@ -35,7 +40,7 @@ def run(request: dict[str, Any], check: bool) -> Result:
     if not check:
         store = Path(request["store"])
         taken = [(file, fetch.fetch(store, file)) for file in lacking]
-        if not stamped(folder):  # first: what an interrupted run leaves is ours too
+        if not stamped.is_ours(folder):  # first: what an interrupted run leaves is ours too
             place.write(folder / STAMP, "{}\n")
         for file, source in taken:
             put(source, folder / file["path"])
@@ -50,7 +55,7 @@ def missing(request: dict[str, Any]) -> list[dict[str, Any]]:
     stamp = stamps(folder)
     files = [{**file, "name": Path(file["path"]).name} for file in request["files"]]
     lacking = [file for file in files if not same(folder / file["path"], file["sha256"], stamp.get(file["path"]))]
-    if lacking and folder.is_dir() and any(folder.iterdir()) and not stamped(folder):
+    if lacking and folder.is_dir() and any(folder.iterdir()) and not stamped.is_ours(folder):
         raise Problem(
             "LW-MODEL-001",
             f"{folder} has files in it that Labwright did not bring, and not all of the planned ones; expected no "
@@ -82,27 +87,6 @@ def stamps(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def remove(folder: Path, check: bool) -> Result:
-    """Take away what carries our stamp: this folder, or those in it."""
-    inside = sorted(folder.iterdir()) if folder.is_dir() else []
-    aside = [path for path in inside if path.name.startswith(place.GONE)]  # an interrupted removal's
-    ours = [path for path in (folder, *inside) if path not in aside and not place.is_link(path) and stamped(path)]
-    if not check:
-        place.discard_folders(ours)
-        for path in aside:
-            place.remove_tree(path, surely=False)
-        place.leave(folder)
-    gone = [*ours, *aside]
-    return Result(
-        changed=bool(gone), message=f"removed {len(ours)} models", before="".join(f"{path}\n" for path in gone)
-    )
-
-
-def stamped(folder: Path) -> bool:
-    """Whether the folder is ours."""
-    return (folder / STAMP).is_file()
 
 
 def put(source: Path, target: Path) -> None:

@@ -21,7 +21,8 @@ from hostkit.result import Problem
 TRIES = 25  # a scanner holds a new file for a moment, a service that was just removed its program
 PAUSE_S = 0.2
 IMAGES = (".exe", ".dll", ".pyd")  # what Windows runs programs from
-GONE = ".gone-"
+GONE = ".gone-"  # what is being removed
+OLD = ".old-"  # what waits until its successor is whole
 VERBATIM = "\\\\?\\"  # what Windows puts before where a junction leads
 
 
@@ -98,6 +99,15 @@ def discard_folders(paths: list[Path]) -> None:
             remove_tree(other)
         except PermissionError as error:
             raise in_use(path, error) from error
+
+
+def move(folder: Path, other: Path) -> None:
+    """Rename a folder; one that a program has open or runs from stays."""
+    see_that_nothing_runs(folder)
+    try:
+        patiently(partial(folder.rename, other))
+    except PermissionError as error:
+        raise in_use(folder, error) from error
 
 
 def see_that_nothing_runs(folder: Path) -> None:

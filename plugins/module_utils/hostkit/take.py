@@ -1,4 +1,4 @@
-"""Verb ``take``: bring everything that this host will need into its store, before anything on the host is changed.
+"""Verb ``take``: bring the files that this host will need into its store, before its software is changed.
 
 Request: ``store``; ``installers`` (files, each with ``unless``: a stamp file that holds the sum of what is installed
 already); ``tools`` (files, each with the ``path`` at which the verb ``ship`` will leave it); ``environments`` and
@@ -28,12 +28,11 @@ def run(request: dict[str, Any], check: bool) -> Result:
         return forget(store, check)
     files = needed(request)
     missing = [file for file in files if not fetch.stored(store, file).is_file()]
-    size = sum(int(file.get("size") or 0) for file in missing)
-    if size:
-        folders = [Path(one["prefix"]) for one in request.get("environments", [])] or [store]
-        weights = {file["sha256"] for one in request.get("models", []) for file in one["files"]}
-        unpacked = sum(int(file.get("size") or 0) * (1 if file["sha256"] in weights else UNPACKED) for file in missing)
-        room([(store, size), (folders[0], unpacked)])
+    size = sum(outstanding(store, file) for file in missing)
+    folders = [Path(one["prefix"]) for one in request.get("environments", [])] or [store]
+    weights = {file["sha256"] for one in request.get("models", []) for file in one["files"]}
+    unpacked = sum(int(file.get("size") or 0) * (1 if file["sha256"] in weights else UNPACKED) for file in files)
+    room([(store, size), (folders[0], unpacked)])
     result = Result(
         changed=bool(missing),
         message=f"{len(missing)} of {len(files)} needed files to take, {size / 1e6:.0f} MB",
@@ -44,6 +43,13 @@ def run(request: dict[str, Any], check: bool) -> Result:
         for file in files:
             fetch.fetch(store, file)
     return result
+
+
+def outstanding(store: Path, file: dict[str, Any]) -> int:
+    """Bytes of a file that are still to come: a download that broke goes on where it stopped."""
+    target = fetch.stored(store, file)
+    part = target.with_name(target.name + ".part")
+    return max(0, int(file.get("size") or 0) - (part.stat().st_size if part.exists() else 0))
 
 
 def needed(request: dict[str, Any]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,7 +32,7 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Programs:
 def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two attempts instead of four, and no time between them; no proxy between the tests and loopback."""
     monkeypatch.setattr(fetch, "ATTEMPTS", 2)
-    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=lambda _seconds: None))
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(sleep=lambda _seconds: None, monotonic=time.monotonic))
     monkeypatch.setattr(probe, "EVERY_S", 0.001)
     monkeypatch.setenv("no_proxy", "127.0.0.1,localhost")
     monkeypatch.setattr(login, "LOGINS", {})

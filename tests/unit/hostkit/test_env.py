@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from hostkit import env
+from hostkit import env, place
 from hostkit.result import Problem
 from hostkit.state import STAMP, State
 from unit.hostkit.look import look, package
@@ -32,6 +33,7 @@ done
 PIP = """#!/bin/sh
 echo "pip $*" >> {box}/log
 env | grep -e ^PIP -e ^PYTHON -e ^CONDA | sort > {box}/settings
+env | grep ^SSL | sort > {box}/trusted
 [ -e {box}/pip-fails ] && {{ echo "first words"; echo "ERROR: no matching distribution" >&2; exit 1; }}
 while [ $# -gt 0 ]; do case "$1" in -r) lock=$2;; --find-links) ls "$2" >> {box}/wheels;; esac; shift; done
 site=$(dirname "$0")/../lib/python3.11/site-packages
@@ -136,6 +138,28 @@ def test_pip_gets_hashes_and_only_the_wheels_of_the_lock(box: Box, monkeypatch: 
     assert {"--no-index", "--no-deps", "--require-hashes", "--no-cache-dir"} <= set(line)
     assert box.text("wheels") == ["numpy-1.26-py3-none-any.whl", "torch-2.0-py3-none-any.whl"]
     assert box.text("settings") == ["PIP_CONFIG_FILE=/dev/null", "PIP_ROOT_USER_ACTION=ignore"]
+
+
+@pytest.mark.parametrize(
+    ("file", "folder", "windows", "told"),
+    [
+        ("/a.pem", "", False, ["SSL_CERT_FILE=/a.pem"]),
+        ("", "/certs", False, ["SSL_CERT_DIR=/certs"]),
+        ("/a.pem", "/certs", True, []),
+    ],
+)
+def test_pip_trusts_whom_the_system_trusts(
+    box: Box, monkeypatch: pytest.MonkeyPatch, file: str, folder: str, windows: bool, told: list[str]
+) -> None:
+    """A mirror whose certificate is of the site's own authority; Windows' Python has that from Windows."""
+    env.run(box.request("conda"), False)
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    real = ssl.get_default_verify_paths()
+    monkeypatch.setattr(ssl, "get_default_verify_paths", lambda: real._replace(cafile=file, capath=folder))
+    monkeypatch.setattr(place, "windows", lambda: windows)
+    env.run(box.request("torch", link=False), False)
+    assert box.text("trusted") == told
 
 
 def test_without_wheels_pip_asks_the_index_of_the_plan(box: Box) -> None:
@@ -261,6 +285,70 @@ def test_the_old_environment_stays_until_the_new_files_are_there(box: Box) -> No
     assert look(box.prefix) == there
 
 
+@pytest.mark.parametrize("who", ["conda", "pip"])
+def test_the_old_environment_is_back_when_the_new_one_cannot_be_made(box: Box, who: str) -> None:
+    drifted(box)
+    there = look(box.prefix.parent)
+    box.fails(who)
+    with pytest.raises(Problem, match=rf"LW-ENV-00[12]: .* {box.prefix} is again what it was before\.$"):
+        env.run(box.request(), False)
+    assert look(box.prefix.parent) == there
+    box.fails(who, yes=False)
+    assert env.run(box.request(), False).changed
+    assert {path.name for path in box.prefix.parent.iterdir()} == {box.prefix.name, box.link.name}
+    assert not env.run(box.request(), False).changed
+
+
+def test_the_old_environment_waits_until_the_last_role_has_added_its_layer(box: Box) -> None:
+    drifted(box)
+    there = look(box.prefix)
+    assert "is gone" in env.run(box.request("torch", link=False), False).warning
+    box.fails("pip")
+    with pytest.raises(Problem, match="LW-ENV-002"):
+        env.run(box.request(), False)
+    assert look(box.prefix) == there
+    box.fails("pip", yes=False)
+    env.run(box.request("torch", link=False), False)
+    env.run(box.request(), False)
+    assert {path.name for path in box.prefix.parent.iterdir()} == {box.prefix.name, box.link.name}
+
+
+@pytest.mark.parametrize("moment", ["set aside", "half made"])
+def test_the_old_environment_survives_a_run_that_was_killed(
+    box: Box, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    drifted(box)
+    there = look(box.prefix)
+    with monkeypatch.context() as power:
+        power.setattr(env, "bring_back", lambda _prefix: False)
+        power.setattr(*((State, "write", died) if moment == "set aside" else (env, "pip_layer", died)))
+        with pytest.raises(KeyboardInterrupt):
+            env.run(box.request(), False)
+    assert look(box.prefix) != there
+    box.fails("pip")
+    with pytest.raises(Problem, match="is again what it was before"):
+        env.run(box.request(), False)
+    assert look(box.prefix) == there
+    assert {path.name for path in box.prefix.parent.iterdir()} == {box.prefix.name, box.link.name}
+
+
+def died(*_arguments: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_of_two_old_environments_the_newer_one_waits(box: Box, monkeypatch: pytest.MonkeyPatch) -> None:
+    drifted(box)
+    with monkeypatch.context() as power:
+        power.setattr(env, "let_go", lambda _prefix: None)
+        env.run(box.request(), False)
+    drifted_below(box)
+    there = look(box.prefix)
+    box.fails("pip")
+    with pytest.raises(Problem, match="is again what it was before"):
+        env.run(box.request(), False)
+    assert look(box.prefix) == there
+
+
 def test_a_link_to_another_environment_is_turned_without_making_anything(box: Box) -> None:
     made = env.run(box.request(), False).data["made"]
     box.link.unlink()
@@ -278,6 +366,76 @@ def test_a_folder_where_the_link_should_be_is_left_alone(box: Box) -> None:
     assert (box.link / "theirs").is_dir()
 
 
+def of_another_time(box: Box, name: str, pin: str) -> dict[str, Any]:
+    """The request for the same kind of environment by other locks, made."""
+    request = box.request("torch")
+    request["prefix"] = str(box.prefix.with_name(name))
+    request["layers"][1] = box.pip_layer("torch", pin)
+    env.run(request, False)
+    return request
+
+
+def test_back_to_the_version_before_without_making_or_fetching_anything(box: Box) -> None:
+    old = of_another_time(box, "chatglm2-cpu-1", "torch==2.0")
+    new = of_another_time(box, "chatglm2-cpu-2", "torch==2.1")
+    assert env.points_at(box.link, Path(new["prefix"]))
+    log, asked, there = box.log(), len(box.server.asked), look(Path(old["prefix"]))
+    back = env.run(old, False)
+    assert (back.changed, back.data["todo"]) == (True, [])
+    assert (box.log(), len(box.server.asked), look(Path(old["prefix"]))) == (log, asked, there)
+    assert env.points_at(box.link, Path(old["prefix"]))
+    assert not env.run(old, False).changed
+
+
+def test_of_three_generations_the_oldest_goes(box: Box) -> None:
+    root = box.prefix.parent
+    for number in (0, 1):
+        of_another_time(box, f"chatglm2-cpu-{number}", f"torch==2.{number}")
+    now = of_another_time(box, "chatglm2-cpu-2", "torch==2.2")
+    other = {**box.request("torch"), "prefix": str(root / "frontend-1"), "link": str(root / "frontend")}
+    env.run(other, False)
+    (root / "theirs").mkdir()
+    (root / "their-link").symlink_to(root / "theirs")
+    (root / f"{place.GONE}older").mkdir()
+    tidy = {"state": "tidy", "root": str(root), "planned": [now]}
+    there = look(root)
+    told = env.run(tidy, True)
+    assert look(root) == there
+    gone = ["chatglm2-cpu-0", "frontend-1", "frontend", f"{place.GONE}older"]
+    assert told.data == {"gone": [str(root / name) for name in gone]}
+    assert told == env.run(tidy, False)
+    left = ["chatglm2", "chatglm2-cpu-1", "chatglm2-cpu-2", "chatglm2.before", "their-link", "theirs"]
+    assert sorted(path.name for path in root.iterdir()) == left
+    assert not env.run(tidy, False).changed
+    assert not env.run(now, False).changed
+
+
+@pytest.mark.parametrize("why", ["not made", "not whole", "not linked"])
+def test_nothing_goes_before_the_plan_is_made(box: Box, why: str) -> None:
+    of_another_time(box, "chatglm2-cpu-0", "torch==2.0")
+    now = of_another_time(box, "chatglm2-cpu-1", "torch==2.1")
+    if why == "not made":
+        now["prefix"] += "2"
+    elif why == "not whole":
+        now["layers"] += [box.pip_layer("fastchat", "fschat==0.2")]
+    else:
+        place.link(box.link, box.prefix.with_name("chatglm2-cpu-0"))
+    there = look(box.prefix.parent)
+    with pytest.raises(
+        Problem, match=r"LW-HOSTKIT-013: \S+/chatglm2-cpu-12? is not there as planned; .* Run site\.yml"
+    ):
+        env.run({"state": "tidy", "root": str(box.prefix.parent), "planned": [now]}, False)
+    assert look(box.prefix.parent) == there
+
+
+def test_removal_takes_a_link_to_what_somebody_removed(box: Box) -> None:
+    of_another_time(box, "chatglm2-cpu-0", "torch==2.0")
+    of_another_time(box, "chatglm2-cpu-1", "torch==2.1")
+    place.discard(box.prefix.with_name("chatglm2-cpu-0"))
+    assert env.run({"state": "absent", "root": str(box.prefix.parent)}, False).changed
+    assert not box.prefix.parent.exists()
+
+
 def test_removal_takes_what_carries_our_stamp_and_the_links_to_it(box: Box) -> None:
     env.run(box.request(), False)
     root = box.prefix.parent
@@ -292,6 +450,14 @@ def test_removal_takes_what_carries_our_stamp_and_the_links_to_it(box: Box) -> N
     assert done.changed
     assert sorted(path.name for path in root.iterdir()) == ["their-link", "theirs"]
     assert not env.run(request, False).changed
+
+
+def test_removal_takes_an_old_environment_that_waits(box: Box) -> None:
+    drifted(box)
+    env.run(box.request("torch", link=False), False)
+    assert any(path.name.startswith(place.OLD) for path in box.prefix.parent.iterdir())
+    assert env.run({"state": "absent", "root": str(box.prefix.parent)}, False).changed
+    assert not box.prefix.parent.exists()
 
 
 def test_removal_takes_the_root_when_nothing_is_left(box: Box) -> None:

@@ -238,3 +238,11 @@ def test_several_mirrors_in_the_order_asked(server: Loopback) -> None:
     assert [one["id"] for one in found.data["checks"]] == [f"mirror.{name}.answers" for name in ("b", "a", "c")]
     assert (found.changed, found.message) == (False, "3 of 3 checks passed")
     assert mirrors.run({"mirrors": []}, False).data == {"checks": []}
+
+
+def test_a_page_without_an_end_is_none(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "LONGEST_PAGE", 5000)
+    server.answers["/simple/a/"] = Reply(stream=[b"x" * 1000] * 1000)
+    line = ask(server, pins(server, "a==1"))["p"]
+    assert not line["ok"]
+    assert "/simple/a/: longer than 5000 bytes" in line["evidence"]

@@ -11,6 +11,7 @@ import pytest
 
 from hostkit import fetch, model
 from hostkit.result import Problem
+from hostkit.state import STAMP
 from unit.hostkit.look import look
 from unit.hostkit.loopback import Loopback, ranged
 
@@ -70,7 +71,7 @@ def test_only_what_is_wrong_is_brought_again(
     else:
         weights.write_bytes(b"x" * 5000)
     if harm.startswith("no stamp"):
-        (weights.parent / model.STAMP).write_text("[1]")
+        (weights.parent / STAMP).write_text("[1]")
     result = model.run(request_, False)
     assert result.changed
     assert server.paths() == ["/demo/weights.bin"]
@@ -135,7 +136,7 @@ def test_somebody_elses_folder_is_neither_filled_nor_removed(request_: dict[str,
 
 def test_a_whole_model_of_somebody_elses_is_used_and_stays_theirs(request_: dict[str, Any], tmp_path: Path) -> None:
     model.run(request_, False)
-    (tmp_path / "models" / "demo" / model.STAMP).unlink()
+    (tmp_path / "models" / "demo" / STAMP).unlink()
     assert not model.run(request_, False).changed
     assert not model.run({**request_, "state": "absent"}, False).changed
     assert (tmp_path / "models" / "demo" / "weights.bin").exists()
@@ -174,3 +175,22 @@ def test_the_folder_of_all_models_goes_with_the_last_one(request_: dict[str, Any
     model.run(request_, False)
     assert model.run({"state": "absent", "path": str(tmp_path / "models"), "files": []}, False).changed
     assert not (tmp_path / "models").exists()
+
+
+def test_models_that_no_plan_names_any_more_go(request_: dict[str, Any], tmp_path: Path) -> None:
+    model.run(request_, False)
+    models = tmp_path / "models"
+    model.run({**request_, "path": str(models / "older")}, False)
+    (models / "theirs").mkdir()
+    (models / "theirs" / "weights.bin").write_bytes(b"mine")
+    tidy = {"state": "tidy", "path": str(models), "planned": [request_]}
+    there = look(tmp_path)
+    told = model.run(tidy, True)
+    assert look(tmp_path) == there
+    assert told.data == {"gone": [str(models / "older")]}
+    assert told == model.run(tidy, False)
+    assert sorted(path.name for path in models.iterdir()) == ["demo", "theirs"]
+    assert not model.run(tidy, False).changed
+    (models / "demo" / "weights.bin").unlink()
+    with pytest.raises(Problem, match=r"LW-HOSTKIT-013: .*demo is not there as planned"):
+        model.run({**tidy, "planned": [request_]}, False)

@@ -119,6 +119,33 @@ def test_a_disk_that_is_too_small_is_said_before_anything_is_taken(
     assert not server.asked
 
 
+def test_a_download_that_broke_needs_room_for_the_rest_alone(
+    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only = {"store": request_["store"], "models": request_["models"]}
+    part = stored(Path(request_["store"]), request_["models"][0]["files"][0])
+    part.parent.mkdir(parents=True)
+    part.with_name(part.name + ".part").write_bytes(b"w" * 90)
+    monkeypatch.setattr("hostkit.take.shutil.disk_usage", lambda _path: SimpleNamespace(free=110))
+    assert take.run(only, True).data["bytes"] == 10
+    monkeypatch.setattr("hostkit.take.shutil.disk_usage", lambda _path: SimpleNamespace(free=109))
+    with pytest.raises(Problem, match="LW-FETCH-004"):
+        take.run(only, True)
+
+
+def test_what_lies_in_the_store_needs_room_to_be_unpacked(
+    request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take.run(request_, False)
+    for free in (244, 245):  # 5 times 2 + 20 + 7, and 100 of a model
+        monkeypatch.setattr("hostkit.take.shutil.disk_usage", lambda _path, free=free: SimpleNamespace(free=free))
+        if free == 245:
+            assert not take.run(request_, True).changed
+            continue
+        with pytest.raises(Problem, match="LW-FETCH-004"):
+            take.run(request_, True)
+
+
 def test_weights_are_not_packed_so_they_need_their_size_twice_and_no_more(
     request_: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,7 +192,7 @@ def test_what_is_read_only_goes_too(host: Windows, monkeypatch: pytest.MonkeyPat
     with pytest.raises(PermissionError, match="Access is denied"):
         place.remove_tree(folder)
     held = ""
-    (folder / model.STAMP).write_text("{}", encoding="utf-8")  # ours
+    (folder / state.STAMP).write_text("{}", encoding="utf-8")  # ours
     model.run({"path": str(folder), "state": "absent"}, False)
     assert not folder.exists()
 
@@ -251,7 +251,8 @@ def test_a_junction_is_made_and_turned(host: Windows, monkeypatch: pytest.Monkey
         env.point(link, target)
         assert env.points_at(link, target)
     assert junctions.argv[:4] == ["cmd.exe", "/c", "mklink", "/J"]
-    assert sorted(path.name for path in host.folder.iterdir()) == ["link", "one", "two"]
+    assert sorted(path.name for path in host.folder.iterdir()) == ["link", "link.before", "one", "two"]
+    assert env.points_at(host.folder / "link.before", one)
     place.discard(link)
     assert two.is_dir()
 
