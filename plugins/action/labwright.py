@@ -21,6 +21,7 @@
 | mirrors | all answers to that (the variable `name`) as a table; fails when something is lacking |
 | secrets | certificates and keys that this host needs by its duties, made or renewed on the control node; never shown |
 | keys | every name that has a key for the API, where it is used and since when; no key |
+| asked | what an agent is asked: the variable `task` letter for letter, not as a template |
 | rotate, retire | a new key for `name` beside the old one; only the new one |
 """
 
@@ -105,6 +106,7 @@ class ActionModule(ActionBase):
             "keys": self.keys,
             "rotate": self.rotate,
             "retire": self.retire,
+            "asked": self.asked,
         }
         do = self._task.args.get("do")
         if do not in jobs:
@@ -562,6 +564,10 @@ class ActionModule(ActionBase):
     def retire(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The old key's end."""
         return self.turn(task_vars, keys.retire)
+
+    def asked(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """A task in a person's own words."""
+        return {"changed": False, "task": str(task_vars.get("task", self._task.args.get("otherwise")))}
 
     def turn(self, task_vars: dict[str, Any], step: Callable[..., bool]) -> dict[str, Any]:
         """One step of a rotation."""
