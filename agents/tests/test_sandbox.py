@@ -264,6 +264,22 @@ def test_a_box_says_all_on_one_stream_and_how_the_code_ended(
     assert wrong == b""
 
 
+def test_when_the_sandbox_goes_each_keeper_ends_its_box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of either kind: a keeper that is stopped takes away what it made."""
+    called: list[tuple[str, ...]] = []
+
+    def command(*argv: str) -> str:
+        called.append(argv)
+        return ""
+
+    monkeypatch.setattr(keeper, "command", command)
+    monkeypatch.setattr(keeper, "BOXES", tmp_path / "boxes")
+    keeper.BOXES.mkdir()
+    keeper.forget()
+    assert called[0] == ("systemctl", "stop", "labwright-sandbox@*.service")
+    assert not keeper.BOXES.exists()
+
+
 def test_what_the_code_left_is_read_without_following_anything(tmp_path: Path) -> None:
     box = tmp_path / "box"
     (box / "a/b").mkdir(parents=True)

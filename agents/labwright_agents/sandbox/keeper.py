@@ -348,7 +348,8 @@ def end(settings: dict[str, Any], name: str) -> None:
 
 
 def forget() -> None:
-    """Take all boxes of Docker's away, and the image."""
+    """Take all boxes away, and the image."""
+    quietly("systemctl", "stop", "labwright-sandbox@*.service")  # each takes its box with it
     boxes = quietly("docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}").split()
     if boxes:
         quietly("docker", "rm", "--force", "--volumes", *boxes)
