@@ -21,7 +21,7 @@ from labwright_agents.limits import cut
 from labwright_agents.mask import mask_all
 
 KEEP = 1000  # conversations
-KEEP_BYTES = 256 * 2**20
+KEEP_BYTES = 2 * 2**30  # of them and their work folders
 CUT = ("content", "code", "output", "task", "tests")
 
 Event = dict[str, Any]
@@ -90,12 +90,13 @@ def prune(home: Path, keep: int = KEEP, most_bytes: int = KEEP_BYTES, sure_s: fl
     for number, path in enumerate(found):
         try:
             state = path.stat()
-            size += state.st_size
+            work = home / "work" / path.stem
+            size += state.st_size + sum(one.lstat().st_size for one in work.rglob("*"))
             if (number < keep and size <= most_bytes) or time.time() - state.st_mtime < sure_s:
                 continue
             path.unlink()
         except FileNotFoundError:  # another conversation was quicker
             continue
-        shutil.rmtree(home / "work" / path.stem, ignore_errors=True)
+        shutil.rmtree(work, ignore_errors=True)
         gone.append(path.stem)
     return gone

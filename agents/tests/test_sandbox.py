@@ -68,7 +68,7 @@ def ended(
 ) -> dict[str, Any]:
     """An answer: the files as they were sent, but for `files`."""
     after = {path: base64.b64encode(data).decode() for path, data in {**request["files"], **files}.items()}
-    return {"exit_code": status, "output": output, "cause": cause, "files": after, "whole": True}
+    return {"exit_code": status, "output": output, "cause": cause, "files": after}
 
 
 def test_the_work_folder_goes_there_and_comes_back(tmp_path: Path) -> None:
@@ -98,6 +98,36 @@ def test_the_work_folder_goes_there_and_comes_back(tmp_path: Path) -> None:
     assert set(asked[0]["files"]) == {"sub/in", "gone", "a/main.py"}
     assert (work / "out").read_bytes() == b"\xff"
     assert not (work / "gone").exists()
+
+
+def made(folder: Path, number: int, size: int = 0) -> None:
+    """Files of so many bytes, which take up no room."""
+    folder.mkdir(parents=True)
+    for name in range(number):
+        with (folder / f"aaa{name:04}").open("wb") as file:
+            file.truncate(size)
+
+
+@pytest.mark.parametrize(("number", "size", "inner"), [(2, 600_000, ""), (keeper.MOST_FILES, 0, ""), (1, 0, "x/" * 16)])
+def test_where_the_code_left_more_than_is_kept_nothing_of_the_users_is_lost(
+    tmp_path: Path, number: int, size: int, inner: str
+) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    for name in "abc":
+        (work / f"input_{name}.csv").write_text(name)
+
+    def answer(request: dict[str, Any]) -> dict[str, Any]:
+        left = tmp_path / "box"
+        made(left / inner, number, size)
+        (left / "result").write_text("x")
+        return {**ended(request, output="done\n"), "files": keeper.taken(left, SIZE["work_mib"] << 20)}
+
+    with keeps(tmp_path, answer) as (path, _asked):
+        status, output, cause = sandbox.Box(BOX, work, 60, lambda _run: None, path).run("python", "x")
+    assert (status, output) == (0, "done\n")
+    assert cause.startswith("LW-AGENT-071: ")
+    assert {one.name: one.read_text() for one in work.iterdir()} == {f"input_{name}.csv": name for name in "abc"}
 
 
 def test_blocks_run_up_to_the_first_that_fails(tmp_path: Path) -> None:
@@ -147,9 +177,28 @@ def test_a_keeper_that_is_not_there_cannot_or_may_not_is_a_sentence(tmp_path: Pa
         box = sandbox.Box(BOX, work, 60, lambda _run: None, path)
         with pytest.raises(AgentError, match=r"^LW-AGENT-069: .*no engine"):
             box.run("python", "x")
-        (work / "big").write_bytes(bytes(2 << 20))
+        (work / "big").write_bytes(bytes(1 << 20))
         with pytest.raises(AgentError, match=r"^LW-AGENT-068: .* 1 MiB"):
-            box.run("python", "x")
+            box.run("python", "x")  # the folder alone would go into the box, and the code with it does not
+
+
+@pytest.mark.parametrize(("number", "inner"), [(keeper.MOST_FILES, ""), (1, "x/" * 16)])
+def test_a_work_folder_that_the_keeper_would_refuse_is_not_sent(tmp_path: Path, number: int, inner: str) -> None:
+    made(tmp_path / "w" / inner, number)
+    with pytest.raises(AgentError, match=r"^LW-AGENT-068: .* 1000 files"):
+        sandbox.gathered(tmp_path / "w", 1, {"code.py": b""})
+    next((tmp_path / "w").rglob("aaa*")).rename(tmp_path / "w/code.py")
+    assert len(sandbox.gathered(tmp_path / "w", 1, {"code.py": b""})) == number
+
+
+def test_a_file_that_may_not_be_read_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "closed.csv").write_text("x")
+    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read it
+    with pytest.raises(AgentError, match=r"^LW-AGENT-018: .*closed\.csv .*Permission denied"):
+        sandbox.gathered(tmp_path, 1, {})
 
 
 def test_the_check_of_a_sandbox_finds_one_that_is_open_or_does_nothing(tmp_path: Path) -> None:
@@ -183,27 +232,52 @@ def test_a_file_name_that_leaves_the_work_folder_is_not_taken(name: str) -> None
 def test_a_link_in_the_work_folder_does_not_go_along(tmp_path: Path) -> None:
     (tmp_path / "plain").write_text("x")
     (tmp_path / "link").symlink_to("/etc/passwd")
-    assert sandbox.gathered(tmp_path, 1) == {"plain": b"x"}
+    assert sandbox.gathered(tmp_path, 1, {}) == {"plain": b"x"}
 
 
-def test_a_box_says_all_on_one_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Docker carries two, and an early error could overtake the word that the box began."""
+@pytest.mark.parametrize(
+    ("end", "status", "cause"), [("exit 3", 3, ""), ("exit 255", 255, ""), ("kill -9 $$", 137, "killed")]
+)
+def test_a_box_says_all_on_one_stream_and_how_the_code_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, status: int, cause: str
+) -> None:
+    """Docker carries two streams, and an early error could overtake the word that the box began; systemd-run says 255
+    of all that was killed, which Python's sys.exit(-1) is too."""
     streams: list[tuple[bytes, bytes]] = []
 
     def watch(argv: list[str], _seconds: int) -> tuple[bytes, str, int]:
         done = subprocess.run(argv, capture_output=True, check=False)
         streams.append((done.stdout, done.stderr))
-        return done.stdout, "", done.returncode
+        return done.stdout, "", done.returncode if done.returncode >= 0 else 255
 
     monkeypatch.setattr(keeper, "unit", lambda *words: words[-1])
     monkeypatch.setattr(keeper, "watch", watch)
     monkeypatch.setattr(keeper, "stop", lambda *_words: None)
     script = tmp_path / "code.sh"
-    script.write_text("echo wrong >&2; exit 3")
+    script.write_text(f"echo wrong >&2; {end}")
     settings = {"kind": "unit", "prefix": "", "work_mib": 1}
     said = keeper.run(settings, "box", tmp_path, {"language": "sh", "script": str(script), "seconds": 5})
-    assert (said["exit_code"], said["output"]) == (3, "wrong\n")
-    assert streams == [(b"ready\nwrong\n", b"")]
+    assert (said["exit_code"], said["cause"]) == (status, cause)
+    assert said["output"].startswith("wrong\n")
+    ((told, wrong),) = streams
+    assert told.startswith(b"ready\nwrong\n")
+    assert wrong == b""
+
+
+def test_when_the_sandbox_goes_each_keeper_ends_its_box(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Of either kind: a keeper that is stopped takes away what it made."""
+    called: list[tuple[str, ...]] = []
+
+    def command(*argv: str) -> str:
+        called.append(argv)
+        return ""
+
+    monkeypatch.setattr(keeper, "command", command)
+    monkeypatch.setattr(keeper, "BOXES", tmp_path / "boxes")
+    keeper.BOXES.mkdir()
+    keeper.forget()
+    assert called[0] == ("systemctl", "stop", "labwright-sandbox@*.service")
+    assert not keeper.BOXES.exists()
 
 
 def test_what_the_code_left_is_read_without_following_anything(tmp_path: Path) -> None:
@@ -213,8 +287,7 @@ def test_what_the_code_left_is_read_without_following_anything(tmp_path: Path) -
     (box / "link").symlink_to("/etc/passwd")
     (box / "folder").symlink_to("/etc")
     (tmp_path / "secret").write_text("s")
-    found, whole = keeper.taken(box, 100)
-    assert (found, whole) == ({"a/b/c": "eA=="}, False)
+    assert keeper.taken(box, 100) == {"a/b/c": "eA=="}
     with (box / "hole").open("wb") as file:
         file.truncate(1 << 40)
-    assert keeper.taken(box, 100) == ({}, False)
+    assert keeper.taken(box, 100) is None

@@ -22,6 +22,7 @@
 | trusted | fails where the host trusts (`there`) another authority than the lab's, which all clients then trust too |
 | secrets | certificates and keys that this host needs by its duties, made or renewed on the control node; never shown |
 | keys | every name that has a key for the API, where it is used and since when; no key |
+| asked | what an agent is asked: the variable `task` letter for letter, not as a template |
 | rotate, retire | a new key for `name` beside the old one; only the new one |
 """
 
@@ -107,6 +108,7 @@ class ActionModule(ActionBase):
             "keys": self.keys,
             "rotate": self.rotate,
             "retire": self.retire,
+            "asked": self.asked,
         }
         do = self._task.args.get("do")
         if do not in jobs:
@@ -573,6 +575,10 @@ class ActionModule(ActionBase):
     def retire(self, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The old key's end."""
         return self.turn(task_vars, keys.retire)
+
+    def asked(self, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """A task in a person's own words."""
+        return {"changed": False, "task": str(task_vars.get("task", self._task.args.get("otherwise")))}
 
     def turn(self, task_vars: dict[str, Any], step: Callable[..., bool]) -> dict[str, Any]:
         """One step of a rotation, which all hosts that accept or use keys go through."""

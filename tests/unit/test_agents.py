@@ -239,7 +239,8 @@ def test_the_oldest_conversations_go_with_their_work(tmp_path: Path) -> None:
     for name in names[:4]:
         os.utime(tmp_path / "traces" / f"{name}.jsonl", (time.time() - 9999,) * 2)
     assert trace.prune(tmp_path, keep=4) == [names[0]]
-    assert trace.prune(tmp_path, keep=9, most_bytes=250) == [names[2], names[1]]
+    (tmp_path / "work" / names[4] / "left").write_text("x" * 100)
+    assert trace.prune(tmp_path, keep=9, most_bytes=300) == [names[2], names[1]]
     assert sorted(path.name for path in (tmp_path / "work").iterdir()) == names[3:]
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from labwright_agents.errors import AgentError
 from labwright_agents.outcome import Execution
+from labwright_agents.sandbox.keeper import DEEPEST, MOST_FILES
 
 KEEPER = "/run/labwright-sandbox.sock"
 # The kind, as a report says it after "the code ran".
@@ -125,14 +126,17 @@ class Box:
             return 1, f"unknown language {language}; there are {', '.join(filter(None, LANGUAGES))}\n", ""
         kind = LANGUAGES[language]
         script = named(code) or f"code{number or ''}.{'py' if kind == 'python' else 'sh'}"
-        files = gathered(self._work_dir, self._settings.work_mib)
-        files[script] = code.encode()
+        files = gathered(self._work_dir, self._settings.work_mib, {script: code.encode()})
         said = self._ask({"language": kind, "script": script, "seconds": self._seconds}, files)
         if "fault" in said:
             raise AgentError("LW-AGENT-069", error=said["fault"])
-        brought(self._work_dir, files, {path: base64.b64decode(text) for path, text in said["files"].items()})
         status, output = int(said["exit_code"]), str(said["output"])
-        return status, output, self.cause(said["cause"], status, output)
+        cause = self.cause(said["cause"], status, output)
+        if said["files"] is None:
+            most = {"most": self._settings.work_mib, "files": MOST_FILES, "deep": DEEPEST}
+            return status, output, f"{cause} {AgentError('LW-AGENT-071', **most)}".lstrip()
+        brought(self._work_dir, files, {path: base64.b64decode(text) for path, text in said["files"].items()})
+        return status, output, cause
 
     def cause(self, known: str, status: int, output: str) -> str:
         """The sentence for what the box noticed, or else for what the code ran into."""
@@ -174,16 +178,22 @@ def named(code: str) -> str:
     return "/".join(parts) if parts and not {"/", ".", ".."} & set(parts) else ""
 
 
-def gathered(folder: Path, most_mib: int) -> dict[str, bytes]:
-    """The plain files of a work folder, by their names in it."""
-    found, size = {}, 0
+def gathered(folder: Path, most_mib: int, files: dict[str, bytes]) -> dict[str, bytes]:
+    """The plain files of a work folder, by their names in it, and `files` over them; no more than a box holds."""
+    found, size = dict(files), sum(map(len, files.values()))
     for path in sorted(folder.rglob("*")):
         if path.is_symlink() or not path.is_file():
             continue
-        size += path.stat().st_size
-        if size > most_mib << 20:
-            raise AgentError("LW-AGENT-068", path=folder, most=most_mib)
-        found[path.relative_to(folder).as_posix()] = path.read_bytes()
+        name = path.relative_to(folder)
+        if name.as_posix() in files:
+            continue
+        try:
+            size += path.stat().st_size
+            if size > most_mib << 20 or len(found) >= MOST_FILES or len(name.parts) > DEEPEST:
+                raise AgentError("LW-AGENT-068", path=folder, most=most_mib, files=MOST_FILES, deep=DEEPEST)
+            found[name.as_posix()] = path.read_bytes()
+        except OSError as error:
+            raise AgentError("LW-AGENT-018", path=path, error=error.strerror) from error
     return found
 
 

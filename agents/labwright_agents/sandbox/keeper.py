@@ -126,10 +126,11 @@ def put(folder: Path, path: str, data: bytes) -> None:
         raise Fault(f"{path!r} cannot be written: {error.strerror}") from error
 
 
-def taken(folder: Path, most: int) -> tuple[dict[str, str], bool]:
-    """Plain files that the code left, and whether those are all; no link is followed, nothing but a file is opened."""
+def taken(folder: Path, most: int) -> dict[str, str] | None:
+    """Plain files that the code left, or None when they are more than the folder may hold: some of them alone would
+    look as if the others had been removed. No link is followed, nothing but a file is opened."""
     found: dict[str, str] = {}
-    waiting, size, whole = [""], 0, True
+    waiting, size = [""], 0
     while waiting:
         inner = waiting.pop()
         here = os.open(folder / inner, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
@@ -139,27 +140,28 @@ def taken(folder: Path, most: int) -> tuple[dict[str, str], bool]:
             for name in names:
                 path = f"{inner}/{name}" if inner else name
                 kind = os.stat(name, dir_fd=here, follow_symlinks=False)
-                if stat.S_ISDIR(kind.st_mode) and path.count("/") < DEEPEST - 1:
+                if stat.S_ISDIR(kind.st_mode):
+                    if path.count("/") >= DEEPEST - 1:
+                        return None
                     waiting.append(path)
                 elif stat.S_ISREG(kind.st_mode):
                     size += kind.st_size  # of a file with holes, more than it takes up
                     if size > most or len(found) >= MOST_FILES:
-                        return found, False
+                        return None
                     with os.fdopen(os.open(name, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=here), "rb") as file:
                         found[path] = base64.b64encode(file.read(kind.st_size)).decode()
-                else:
-                    whole = False
         finally:
             os.close(here)
-    return found, whole
+    return found
 
 
 def run(settings: dict[str, Any], name: str, folder: Path, request: dict[str, Any]) -> dict[str, Any]:
     """Run the code in a new box, until it ends or is ended."""
     uid = FIRST_UID + secrets.randbelow(UIDS)
     words = [word.format(**settings) for word in LANGUAGES[request["language"]]] + [request["script"]]
-    # One stream: Docker carries two, and what came on the second may arrive before the first's.
-    inside = ["/bin/sh", "-c", f'exec 2>&1; echo {READY.decode().strip()}; "$@"', "box", *words]
+    # One stream: Docker carries two, and what came on the second may arrive before the first's. The shell waits, for
+    # it says of every kind of box alike how the code ended: systemd-run has one number, 255, for whatever was killed.
+    inside = ["/bin/sh", "-c", f'exec 2>&1; echo {READY.decode().strip()}; "$@"; exit $?', "box", *words]
     if settings["kind"] == "docker":
         argv = docker(settings, name, folder, uid, inside)
     else:
@@ -173,13 +175,13 @@ def run(settings: dict[str, Any], name: str, folder: Path, request: dict[str, An
             f"the box could not be made: {output.decode(errors='replace').strip()[-500:] or f'status {status}'}"
         )
     space = os.statvfs(folder)
-    files, whole = taken(folder, room(settings))
+    files = taken(folder, room(settings))
     if not cause and status and (not space.f_bfree or not space.f_ffree):
         cause = "disk"
-    if not cause and status in (137, -9, 255):  # killed, and not by us
+    if not cause and status in (137, -9):  # killed, and not by us
         cause = "killed"
     text = output.removeprefix(READY).decode(errors="replace")
-    return {"exit_code": status, "output": text, "cause": cause, "files": files, "whole": whole}
+    return {"exit_code": status, "output": text, "cause": cause, "files": files}
 
 
 def watch(argv: list[str], seconds: int) -> tuple[bytes, str, int]:
@@ -305,6 +307,7 @@ def unit(settings: dict[str, Any], name: str, folder: Path, uid: int, seconds: i
         "WorkingDirectory": WORK,
         "MemoryMax": f"{settings['memory_mib']}M",
         "MemorySwapMax": "0",
+        "OOMPolicy": "continue",  # the shell is to say what became of the code
         "TasksMax": str(settings["processes"]),
         "CPUQuota": "100%",
         "RuntimeMaxSec": str(seconds + 10),
@@ -345,7 +348,8 @@ def end(settings: dict[str, Any], name: str) -> None:
 
 
 def forget() -> None:
-    """Take all boxes of Docker's away, and the image."""
+    """Take all boxes away, and the image."""
+    quietly("systemctl", "stop", "labwright-sandbox@*.service")  # each takes its box with it
     boxes = quietly("docker", "ps", "--all", "--quiet", "--filter", f"label={LABEL}").split()
     if boxes:
         quietly("docker", "rm", "--force", "--volumes", *boxes)
