@@ -30,6 +30,7 @@ from hostkit.result import Problem, Result
 WAIT_S = 600.0  # fresh hosts upgrade themselves at first, and hold apt's lock for minutes
 EVERY_S = 2.0
 LOCKED = "Could not get lock"
+SHOWN = 10  # names of others
 
 
 class Refused(Exception):
@@ -96,14 +97,15 @@ def absent(manager: Manager, record: Path, check: bool) -> Result:
                 manager.remove(sorted(going))
         finally:
             note(record, known & manager.left())
-    warning = stays(", ".join(sorted(kept)), ", ".join(sorted(set[str]().union(*kept.values())))) if kept else ""
+    others = sorted(set[str]().union(*kept.values()))
+    warning = stays(", ".join(sorted(kept)), ", ".join(others[:SHOWN] + ["…"] * (len(others) > SHOWN))) if kept else ""
     return Result(changed=known != set(kept), before=lines(going), warning=warning, data={"kept": sorted(kept)})
 
 
 def stays(ours: str, others: str) -> str:
     """Why packages of ours are still there."""
     words = f"LW-PACKAGE-003: {ours} came with Labwright to {platform.node()}, and stay there: without them {others}"
-    fix = f"Leave it so; or remove {others}, and run this again."
+    fix = "Leave it so; or remove what needs them, and run this again."
     return f"{words} could not stay, which somebody else installed. {fix}"
 
 
@@ -164,7 +166,7 @@ class Apt:
     name = "apt"
     more = "apt-get update && apt-get install --simulate"
     exact = True  # what is coming, and nothing else, comes
-    step = re.compile(r"^(?:Inst|Remv|Purg) (\S+)", re.MULTILINE)
+    step = re.compile(r"^(Inst|Remv|Purg) (\S+)", re.MULTILINE)
     # Settings that somebody changed stay; what was left unused long ago is somebody's, too.
     options = ("-q", "-y", "-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold")
     installing = (*options, "--no-install-recommends", "--no-remove", "install")
@@ -190,22 +192,23 @@ class Apt:
 
     def coming(self, names: Iterable[str]) -> set[str]:
         """What would be installed, or made newer."""
-        return set(self.step.findall(told("apt-get", "--simulate", *self.installing, *names)))
+        return {name for _, name in self.step.findall(told("apt-get", "--simulate", *self.installing, *names))}
 
     def install(self, names: Iterable[str]) -> None:
         """Install them."""
         told("apt-get", *self.installing, *names)
 
-    def affected(self, names: Iterable[str]) -> set[str]:
-        """What would go with them, or come in their place."""
-        return set(self.step.findall(told("apt-get", "--simulate", *self.removing, *names)))
+    def others(self, names: Iterable[str], ours: set[str]) -> set[str]:
+        """What is not ours and would go with them; or, where nothing would, what would come in their place."""
+        steps = self.step.findall(told("apt-get", "--simulate", *self.removing, *names))
+        return {name for word, name in steps if word != "Inst"} - ours or {name for _, name in steps} - ours
 
     def kept(self, ours: set[str]) -> dict[str, set[str]]:
         """Of ours what others need, and these: asked at once, and where that is not well, one after the other."""
         kept: dict[str, set[str]] = {}
         going: list[str] = []
-        for name in sorted(ours) if ours and self.affected(ours) - ours else []:
-            others = self.affected([*going, name]) - ours
+        for name in sorted(ours) if ours and self.others(ours, ours) else []:
+            others = self.others([*going, name], ours)
             if others:
                 kept[name] = others
             else:

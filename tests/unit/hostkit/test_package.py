@@ -89,6 +89,8 @@ elif program == "apt-get":
     if "--simulate" in words:
         for name in sorted(steps):
             print(f"{{word}} {{name}} [1.0]")
+        for name in sorted(steps & set(state.get("instead", []))):
+            print(f"Inst {{state['instead'][name]}} (1.0)")
         print("Inst older [1.0] (1.1)" if verb == "install" else "", end=chr(10))
     elif state.get("broken"):
         sys.exit("E: " + state["broken"])
@@ -254,7 +256,7 @@ def test_what_a_package_of_somebody_else_needs_stays(host: Host) -> None:
     assert done.before == "cpp\ngcc\n"
     assert done.warning == (
         "LW-PACKAGE-003: git, git-man, libcurl came with Labwright to host-1, and stay there: without them git-lfs "
-        "could not stay, which somebody else installed. Leave it so; or remove git-lfs, and run this again."
+        "could not stay, which somebody else installed. Leave it so; or remove what needs them, and run this again."
     )
     again = host.remove()
     assert not again.changed
@@ -271,6 +273,22 @@ def test_of_two_of_which_one_is_enough_one_goes(debian: Host) -> None:
     done = debian.remove()
     assert done.data["kept"] == ["cpp", "gcc"]
     assert debian.there == {"base", "older", "theirs", "cpp", "gcc"}
+
+
+def test_what_apt_would_put_something_else_in_place_of_stays(debian: Host) -> None:
+    debian.install("gcc")
+    debian.has(instead={"gcc": "clang"})
+    done = debian.remove()
+    assert done.data["kept"] == ["cpp", "gcc"]
+    assert "without them clang could not stay" in done.warning
+
+
+def test_of_many_others_some_are_named(host: Host) -> None:
+    host.install("git-man")
+    names = [f"theirs-{letter}" for letter in "abcdefghijkl"]
+    host.has(needs={name: ["git-man"] for name in names})
+    host.adds(*names)
+    assert "theirs-i, theirs-j, … could not stay" in host.remove().warning
 
 
 def test_rpm_that_names_nobody_removes_nothing(rhel: Host) -> None:
