@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -147,8 +148,8 @@ CASES: dict[str, tuple[dict[str, Any], str]] = {
             "package_names": ["no-such-package"],
             "only_looked_at": True,
         },
-        "LW-PACKAGE-002: apt cannot install no-such-package on unknown; expected that its sources have them, and that "
-        "nothing has to be removed for them. It says - No package matching 'no-such-package' is available",
+        f"LW-PACKAGE-002: apt cannot install no-such-package on {platform.node()}; expected that its sources have "
+        "them, and that nothing has to be removed for them. It says: E: Unable to locate package no-such-package. Mend",
     ),
     "desktop": (DESKTOP, "LW-DOCKER-002: docker_desktop_terms_accepted is false; expected true"),
     "server": (

@@ -6,5 +6,5 @@ Standard library only, Python 3.9 or newer. A request comes in as JSON, a result
 
 VERBS = (
     "facts", "take", "env", "model", "probe", "load", "inspect", "mirrors", "ship", "tree", "sweep", "service", "pace",
-    "firewall", "drain", "workers", "restart", "status", "logs",
+    "firewall", "drain", "workers", "restart", "status", "logs", "package",
 )  # fmt: skip
