@@ -110,19 +110,30 @@ def of_class(kind: type, name: str) -> Callable[[], None]:
     return run
 
 
+def of_unittest(case: unittest.TestCase) -> Callable[[], None]:
+    """A test of unittest's, in a suite of its own, for that knows setUpClass and setUpModule."""
+
+    def run() -> None:
+        method = getattr(case, case._testMethodName)
+        if inspect.iscoroutinefunction(method) and not isinstance(case, unittest.IsolatedAsyncioTestCase):
+            raise TypeError("an async test does not run in a TestCase; it needs an IsolatedAsyncioTestCase")
+        unittest.TestSuite([case]).debug()
+
+    return run
+
+
 def cases(module: types.ModuleType) -> list[tuple[str, Callable[[], object]]]:
     """Tests by name, in the order of the file: functions test_*, classes Test*, and unittest's classes."""
     found: list[tuple[str, Callable[[], object]]] = []
     for name, value in vars(module).items():
-        if name.startswith("test_") and callable(value):
-            found.append((name, value))
-        elif not isinstance(value, type) or value.__module__ != module.__name__:
+        if not isinstance(value, type):
+            found += [(name, value)] if name.startswith("test_") and callable(value) else []
+        elif value.__module__ != module.__name__:
             continue
         elif issubclass(value, unittest.TestCase):
             for method in unittest.defaultTestLoader.getTestCaseNames(value):
                 if not hasattr(getattr(value, method), "__unittest_expecting_failure__"):
-                    # A suite, not the case alone: it knows setUpClass and setUpModule.
-                    found.append((f"{name}.{method}", unittest.TestSuite([value(method)]).debug))
+                    found.append((f"{name}.{method}", of_unittest(value(method))))
         elif name.startswith("Test"):
             methods = dict.fromkeys(one for base in reversed(value.__mro__) for one in vars(base))
             found += [(f"{name}.{one}", of_class(value, one)) for one in methods if one.startswith("test_")]

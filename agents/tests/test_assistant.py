@@ -265,10 +265,10 @@ def test_a_fault_of_the_programs_own_has_an_end_and_a_sentence(lab: Lab) -> None
 
 def test_what_would_act_on_a_terminal_is_shown_written_out(lab: Lab) -> None:
     lab.endpoint("```python\nprint('\\033]0;owned\\a', '\\u202eback')\n```", "It is \x1b[2J.\n\nTERMINATE")
-    done = lab.run("assistant", "--task", "x")
+    done = lab.run("assistant", "--task", "x \x1b[2J")
     assert done.returncode == 0
     assert "\x1b" not in done.stdout
     assert r"\x1b]0;owned\x07 \u202eback" in done.stdout
     assert r"\x1b[2J" in done.stdout
-    name = lab.run("show").stdout.split()[0]
-    assert "\x1b" not in lab.run("show", name).stdout
+    listed = lab.run("show").stdout
+    assert "\x1b" not in listed + lab.run("show", listed.split()[0]).stdout

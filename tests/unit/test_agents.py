@@ -619,6 +619,16 @@ UNITTEST = """class T(unittest.TestCase):
         (GOOD_TRIPLE, f"import unittest\n{TRIPLE}{UNITTEST}", "2 tests passed\nthe word"),
         (ZERO, f"import unittest\n{TRIPLE}{UNITTEST}", "FAILED T.test_a: AssertionError: 0 != 6, at tests.py line 8"),
         (
+            ZERO,
+            f"import unittest\n{TRIPLE}class T(unittest.TestCase):\n    async def test_a(self): assert triple(2) == 6",
+            "FAILED T.test_a: TypeError: an async test",
+        ),
+        (
+            ZERO,
+            f"import unittest\n{TRIPLE}class test_it(unittest.TestCase):\n    def test_a(self): assert triple(2) == 6",
+            "FAILED test_it.test_a: AssertionError",
+        ),
+        (
             "",
             "import unittest\n@unittest.skip('x')\nclass T(unittest.TestCase):\n    def test_a(self): 0",
             "FAILED the file: no",

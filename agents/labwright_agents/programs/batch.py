@@ -31,7 +31,7 @@ from labwright_agents.texts import decoded, visible, whole
 
 SUMMARY = "Do a file of tasks, several at once, and write a file of results; start it again to go on where it ended."
 # Faults of the lab, not of a task, and ends from outside: such a conversation has no result, and is held again.
-OPEN = {f"LW-AGENT-{number:03}" for number in (1, 2, 3, 11, 12, 13, 14, 15, 17, 18, 20, 23, 34, 38, 39, 50, 60, 69)}
+OPEN = {f"LW-AGENT-{number:03}" for number in (1, 2, 3, 11, 12, 13, 14, 15, 17, 18, 20, 34, 38, 39, 50, 60, 69)}
 # The only refusal of a question that is its result: the model cannot take it. Others are mistakes that can be mended.
 TOO_LONG = "LW-AGENT-016"
 TRIES = 3  # of a task that fails while others do not
