@@ -56,8 +56,8 @@ class Endpoint:
         """The address for the configuration."""
         return f"http://127.0.0.1:{self.port}/v1"
 
-    def answer(self, number: int, request: dict[str, Any]) -> tuple[int, dict[str, Any]]:
-        """HTTP status and body."""
+    def answer(self, number: int, request: dict[str, Any]) -> tuple[int, Any]:
+        """HTTP status and body, which is bytes or JSON."""
         reply = self.replies[min(number, len(self.replies) - 1)]
         reply = reply(request) if callable(reply) else reply
         if isinstance(reply, tuple):
@@ -86,7 +86,7 @@ def serve(endpoint: Endpoint) -> ThreadingHTTPServer:
                 endpoint.headers.append(dict(self.headers.items()))
                 endpoint.requests.append(request)
             status, body = endpoint.answer(number, request)
-            content = json.dumps(body).encode()
+            content = body if isinstance(body, bytes) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(content)))

@@ -12,7 +12,7 @@ import io
 import logging
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,11 @@ from typing import Any
 from labwright_agents import sandbox
 from labwright_agents.errors import AgentError, endpoint_fault
 from labwright_agents.limits import Budget, Limits, cut
-from labwright_agents.outcome import Execution, is_end, language_of
+from labwright_agents.outcome import Execution, code_in, is_end, language_of
+from labwright_agents.texts import whole
 from labwright_agents.trace import Trace
 
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 ENDLESS = 10**6  # AutoGen's own limits are not used: ours say why
 
 
@@ -93,27 +95,38 @@ class Conversation:
         """Turn what the endpoint answers instead of words into AgentError, and keep what AutoGen prints to itself."""
         import openai
 
-        first = self.entries[0]
-        place = first["base_url"], first["model"]
         try:
             with contextlib.redirect_stdout(io.StringIO()):
                 yield
         except openai.APIStatusError as error:
-            raise endpoint_fault(error.status_code, _words(error), *place) from error
+            raise self._fault(error.status_code, _words(error), error) from error
         except openai.APIConnectionError as error:
-            raise endpoint_fault(None, str(error.__cause__ or error).rstrip("."), *place) from error
+            raise self._fault(None, str(error.__cause__ or error).rstrip("."), error) from error
+        except openai.APIError as error:  # Asked's, or openai's for what it cannot read
+            raise AgentError("LW-AGENT-038", base_url=self._asked(error), words=error.message) from error
         except openai.OpenAIError as error:
-            raise endpoint_fault(0, str(error), *place) from error
+            raise self._fault(0, str(error), error) from error
         except TimeoutError as error:  # AutoGen's own, for openai's
-            raise endpoint_fault(None, f"no answer within {self.limits.request_seconds} s", *place) from error
+            raise self._fault(None, f"no answer within {self.limits.request_seconds} s", error.__cause__) from error
+
+    def _fault(self, status: int | None, words: str, error: Any) -> AgentError:
+        return endpoint_fault(status, words, self._asked(error), self.entries[0]["model"])
+
+    def _asked(self, error: Any) -> str:
+        """Which of the endpoints an error is of."""
+        url = str(getattr(getattr(error, "request", None), "url", ""))
+        known = [str(one["base_url"]) for one in self.entries]
+        return next((one for one in known if url.startswith(one)), known[0])
 
 
 class Asked:
     """The client of one agent: AutoGen's, with each answer counted and traced."""
 
     def __init__(self, inner: Any, who: str, conversation: Conversation) -> None:
-        """Stand before AutoGen's own client."""
+        """Stand before AutoGen's own client, and between it and each endpoint."""
         self._inner, self._who, self._conversation = inner, who, conversation
+        for client, entry in zip(inner._clients, conversation.entries, strict=True):
+            client.create = judged(client.create, entry["base_url"])
 
     def __getattr__(self, name: str) -> Any:
         """Whatever else AutoGen wants of its client."""
@@ -126,7 +139,7 @@ class Asked:
         config["messages"] = alternate(config["messages"])
         start = time.monotonic()
         response = self._inner.create(**config)
-        said = str(self._inner.extract_text_or_completion_object(response)[0] or "")
+        said = response.choices[0].message.content
         usage = response.usage
         # An endpoint that does not count is counted by its letters, so that the limit holds.
         asked = usage.prompt_tokens if usage else sum(len(one["content"]) for one in config["messages"]) // 4
@@ -134,6 +147,7 @@ class Asked:
         trace.add(
             "answer",
             who=self._who,
+            base_url=self._conversation.entries[response.config_id]["base_url"],
             content=said,
             prompt_tokens=asked,
             completion_tokens=given,
@@ -141,6 +155,32 @@ class Asked:
         )
         budget.answered(self._who, said, asked + given)
         return response
+
+
+def judged(create: Callable[[dict[str, Any]], Any], base_url: str) -> Callable[[dict[str, Any]], Any]:
+    """A client's `create` whose result is an answer of a model, or else openai.APIError, after which AutoGen asks the
+    next endpoint: AutoGen itself takes apart what it gets without a look."""
+    import httpx
+    import openai
+
+    def ask(request: dict[str, Any]) -> Any:
+        asked = httpx.Request("POST", base_url)
+        try:
+            response = create(request)
+        except ValueError as error:
+            raise openai.APIError(f"it is no JSON ({error})", asked, body=None) from error
+        choices: Any = getattr(response, "choices", None)
+        message: Any = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+        if not isinstance(getattr(message, "content", 0), str | None):
+            raise openai.APIError(f"no choice with a message in {str(response)[:200]}", asked, body=None)
+        del choices[1:]
+        # Nobody was offered a tool, so a call of one says nothing.
+        message.content, message.tool_calls, message.function_call = whole(message.content or ""), None, None
+        if not all(isinstance(getattr(response.usage, name, None), int) for name in COUNTS):
+            response.usage = None
+        return response
+
+    return ask
 
 
 class Hands:
@@ -157,8 +197,14 @@ class Hands:
 
     @property
     def code_extractor(self) -> Any:
-        """What finds code blocks in a message."""
-        return self._inner.code_extractor
+        """What finds code blocks in a message: this."""
+        return self
+
+    def extract_code_blocks(self, message: Any) -> list[Any]:
+        """The code blocks of a message that run."""
+        from autogen.coding import CodeBlock
+
+        return [CodeBlock(language=language, code=code) for language, code in code_in(str(message or ""))]
 
     def execute_code_blocks(self, code_blocks: Sequence[Any]) -> Any:
         """Run a message's code blocks."""

@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from labwright_agents.texts import visible, whole
+
 WORDS = Path(__file__).resolve().parent / "words.json"
 # FastChat names what it serves in this sentence (error 40301), joined with `&&`.
 ONLY = re.compile(r"Only (.*?) allowed now, your model")
@@ -29,8 +31,8 @@ class AgentError(Exception):
         super().__init__(self.say())
 
     def say(self, language: str = "en") -> str:
-        """The sentence, with its id."""
-        return f"{self.id}: {words()[self.id][language].format(**self.values)}"
+        """The sentence, with its id. What others said in it is made fit to be shown and written."""
+        return visible(whole(f"{self.id}: {words()[self.id][language].format(**self.values)}"))
 
 
 def endpoint_fault(status: int | None, said: str, base_url: str, model: str) -> AgentError:

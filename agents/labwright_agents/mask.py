@@ -11,6 +11,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from labwright_agents.texts import whole
+
 STARS = "***"
 NAMES = r"(?:passwords?|passwd|passphrase|secret|token|(?:api|access|private|secret)[_-]?keys?)"
 QUOTED = r"""(?:"(?:[^"\\\n]|\\.){4,}"|'(?:[^'\\\n]|\\.){4,}')"""
@@ -41,9 +43,9 @@ def mask(text: str, known: Iterable[str] = ()) -> str:
 
 
 def mask_all(value: Any, known: Iterable[str]) -> Any:
-    """The same for every text in a JSON value."""
+    """The same for every text in a JSON value, which can be written down then."""
     if isinstance(value, str):
-        return mask(value, known)
+        return mask(whole(value), known)
     if isinstance(value, dict):
         return {name: mask_all(one, known) for name, one in value.items()}
     return [mask_all(one, known) for one in value] if isinstance(value, (list, tuple)) else value

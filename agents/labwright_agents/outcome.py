@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from labwright_agents.texts import visible
 from labwright_agents.trace import Event
 
 Verdict = Literal["answered", "code failed", "no code", "not finished", "nothing found", "no citation"]
 END = "TERMINATE"
-CODE_BLOCK = re.compile(r"```[ \t]*(\w+)?[ \t]*\r?\n(.*?)\r?\n[ \t]*```", re.DOTALL)
+CODE_BLOCK = re.compile(r"```[ \t]*([^\s`]*)[^\n`]*\n(.*?)\r?\n[ \t]*```", re.DOTALL)
+# What runs, by the name that stands at a block; whatever else stands in one is text.
+LANGUAGES = {"python": "python", "py": "python", "python3": "python", "sh": "sh", "bash": "sh", "shell": "sh"}
 CHINESE = re.compile(r"[\u3400-\u9fff]")
 
 
@@ -52,7 +56,26 @@ def is_end(content: str | None) -> bool:
     breath, and then nothing would have run.
     """
     text = (content or "").rstrip().rstrip(".*`\"'。")
-    return text.endswith(END) and not CODE_BLOCK.search(content or "")
+    return text.endswith(END) and not code_in(content or "")
+
+
+def code_in(content: str) -> list[tuple[str, str]]:
+    """What runs of a message: language and code of each block that says so; if none does, of those without a name that
+    are Python and do something. Results and examples stand in blocks too."""
+    found = [(name.lower(), code) for name, code in CODE_BLOCK.findall(content)]
+    named = [("python" if LANGUAGES[name] == "python" else name, code) for name, code in found if name in LANGUAGES]
+    return named or [("python", code) for name, code in found if not name and does_something(code)]
+
+
+def does_something(code: str) -> bool:
+    """Whether a text is Python that is more than names and numbers."""
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return False
+    return any(not isinstance(one, ast.Expr) for one in tree.body) or any(
+        isinstance(one, ast.Call) for one in ast.walk(tree)
+    )
 
 
 def judge(messages: Sequence[Message], executions: Sequence[Execution]) -> Verdict:
@@ -84,6 +107,7 @@ def as_json(events: Sequence[Event]) -> dict[str, Any]:
     names = ("language", "code", "exit_code", "output", "seconds", "cause")
     found = {name: start[name] for name in ("conversation", "program", "task", "model", "base_url", "sandbox")}
     return found | {
+        "base_url": answered_at(events),
         "messages": [vars(one) for one in messages_of(events)],
         "executions": [{name: getattr(one, name) for name in names} for one in runs],
         "code": last.code if last else None,
@@ -91,6 +115,11 @@ def as_json(events: Sequence[Event]) -> dict[str, Any]:
         "exit_code": last.exit_code if last else None,
         **{name: end[name] for name in end if name not in ("at", "conversation", "kind")},
     }
+
+
+def answered_at(events: Sequence[Event]) -> str:
+    """The endpoint that answered last; while none did, the one that is asked first."""
+    return str(next(one["base_url"] for one in reversed(events) if "base_url" in one))
 
 
 def is_result(event: Event, run: Event | None) -> bool:
@@ -119,11 +148,12 @@ def transcript(events: Sequence[Event]) -> str:
         parts += [end["why"]] if end["why"] else []
         marks = {True: " (cited)", False: ""}
         parts += ["\n".join(f"[{one['number']}] {one['where']}{marks[one['cited']]}" for one in end.get("sources", []))]
+        parts += ["\n".join(f"Left out: {one}" for one in end.get("skipped", []))]
         parts.append(
             f"Verdict: {end['verdict']}, in {end['seconds']:.1f} s, with {end['tokens']} tokens, "
-            f"by {start['model']} at {start['base_url']}; code that it writes runs {start['sandbox']}\n"
+            f"by {start['model']} at {answered_at(events)}; code that it writes runs {start['sandbox']}\n"
         )
-    return "\n\n".join(filter(None, parts))
+    return visible("\n\n".join(filter(None, parts)))
 
 
 def _inset(text: str) -> str:

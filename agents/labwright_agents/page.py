@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from labwright_agents.outcome import CODE_BLOCK, is_result, language_of
+from labwright_agents.outcome import CODE_BLOCK, answered_at, is_result, language_of
 from labwright_agents.trace import Event
 
 WORDS = {
@@ -13,11 +13,13 @@ WORDS = {
         "task": "Task", "ran": "The code ran", "exit": "exit code", "nothing": "(nothing)", "sources": "Sources",
         "cited": "cited", "verdict": "Verdict", "model": "Model", "sandbox": "Code of the model ran", "code": "Code",
         "answers": "Answers", "tokens": "Tokens", "seconds": "Seconds", "going on": "going on, or killed",
+        "skipped": "Left out",
     },
     "zh": {
         "task": "任务", "ran": "代码已运行", "exit": "退出码", "nothing": "（无）", "sources": "来源",
         "cited": "已引用", "verdict": "结论", "model": "模型", "sandbox": "模型代码的运行方式", "code": "代码",
         "answers": "回答次数", "tokens": "词元", "seconds": "秒", "going on": "进行中，或已被终止",
+        "skipped": "未读取",
     },
 }  # fmt: skip
 # A page that could load nothing even if a model wrote that it should: all text is escaped, and this is the second wall.
@@ -59,9 +61,10 @@ def of(events: Sequence[Event]) -> str:
     facts = [
         (words["verdict"], f'<strong class="{_tone(verdict == "answered")}">{_text(verdict)}</strong>'),
         *([("", _text(end["why"]))] if over and end["why"] else []),
-        (words["model"], _text(f"{start['model']} · {start['base_url']}")),
+        (words["model"], _text(f"{start['model']} · {answered_at(events)}")),
         (words["sandbox"], _text(start["sandbox"])),
         *([(words[name], _text(f"{end[name]:g}")) for name in ("answers", "tokens", "seconds")] if over else []),
+        *((words["skipped"], _text(one)) for one in end.get("skipped", [])),
     ]
     parts, run = [], None
     for one in events[1:]:

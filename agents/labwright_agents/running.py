@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,6 +16,7 @@ from labwright_agents.config import Lab, of_model, prepare_environment, read_con
 from labwright_agents.errors import AgentError
 from labwright_agents.limits import Budget, Limits, Stop, ended_by_signals
 from labwright_agents.outcome import as_json, transcript
+from labwright_agents.texts import whole
 from labwright_agents.trace import Event, Trace
 
 TASKS = Path(__file__).resolve().parent / "tasks.json"
@@ -115,7 +117,7 @@ def not_asked(task: str, error: AgentError) -> dict[str, Any]:
 def hold(name: str, program: Program, options: argparse.Namespace, lab: Lab) -> Sequence[Event]:
     """Hold one conversation and return its events."""
     example = find(examples(name), options.example) if options.task is None else None
-    task = str(example["task"]) if example else options.task
+    task = str(example["task"]) if example else whole(options.task)
     if not task.strip():
         raise AgentError("LW-AGENT-007")
     if options.config is None:
@@ -182,6 +184,10 @@ def talked(
     except (AgentError, Stop) as fault:
         over()
         return fault
+    except Exception as error:  # what nobody foresaw: the conversation has an end and a sentence all the same
+        over()
+        conversation.more["traceback"] = traceback.format_exception(error)
+        return AgentError("LW-AGENT-039", error=f"{type(error).__name__}: {error}")
     return None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 from typing import Any
 
 import pytest
 
-from scripted import CODE, DONE, KEY, Lab
+from scripted import AGENTS, CODE, DONE, KEY, Lab, told
 
 
 def test_code_is_run_and_the_model_concludes(lab: Lab) -> None:
@@ -79,6 +80,12 @@ def test_code_that_runs_without_a_sandbox_is_called_so_everywhere(lab: Lab) -> N
         (["```python\nimport time; time.sleep(30)\n```", DONE], "code failed", 124),
         (["# Program and end in one breath\n" + CODE + "\nTERMINATE", DONE], "answered", 0),
         (["", "", ""], "not finished", None),
+        ([CODE, "It printed:\n\n```text\n42\n```\n\nTERMINATE"], "answered", 0),
+        ([CODE, "It printed:\n\n```\n42 and so on\n```\n\nTERMINATE"], "answered", 0),
+        ([CODE, "It printed:\n\n```\n42\n```\n\nTERMINATE"], "answered", 0),
+        (["```python3\nprint(6 * 7)\n```", DONE], "answered", 0),
+        (["```\nprint(6 * 7)\n```\n\nTERMINATE", DONE], "answered", 0),
+        (["```json\n{}\n```\n\n" + CODE + "\n\nIt prints\n\n```\n42 it is\n```", DONE], "answered", 0),
     ],
 )
 def test_the_verdict_follows_what_happened(lab: Lab, replies: list[str], verdict: str, code: int | None) -> None:
@@ -171,3 +178,97 @@ def test_a_secret_is_written_nowhere(lab: Lab) -> None:
         assert KEY not in text
         assert "hunter2" not in text
     assert json.loads(done.stdout)["output"] == "*** password=***\n"
+
+
+def answer(message: Any, **more: Any) -> tuple[int, Any]:
+    """What an endpoint says to a question, but for what is odd."""
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    return 200, {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], **more}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        answer(None),
+        answer("words"),
+        answer({"role": "assistant", "content": [1]}),
+        answer(None, choices=[]),
+        answer(None, choices=None),
+        (200, {"object": "error", "message": "NETWORK ERROR", "code": 50001}),
+        (200, []),
+        (200, b"<html>hi</html>"),
+        (200, b""),
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_none_is_a_sentence(lab: Lab, reply: Any) -> None:
+    lab.endpoint(reply)
+    status, said = lab.ask("assistant", "--transcript", "t.html")
+    assert (status, said["verdict"], said["id"]) == (2, "not asked", "LW-AGENT-038")
+    assert lab.traces()[0][-1]["verdict"] == "not asked"
+    assert "LW-AGENT-038" in (lab.folder / "t.html").read_text()
+
+
+def test_the_next_api_is_asked_when_one_answers_what_is_no_answer(lab: Lab) -> None:
+    first, second = lab.endpoint((200, [])), lab.endpoint(CODE, DONE)
+    lab.config({"base_url": first.url}, {"base_url": second.url})
+    done = lab.run("assistant", "--task", "x", "--transcript", "t.html")
+    assert done.returncode == 0
+    for text in (done.stdout, (lab.folder / "t.html").read_text()):
+        assert second.url in text
+        assert first.url not in text
+
+
+def test_the_endpoint_that_refused_is_named(lab: Lab) -> None:
+    endpoint = lab.endpoint((401, {"message": "no"}))
+    lab.config({"base_url": "http://127.0.0.1:9/v1", "max_retries": 0}, {"base_url": endpoint.url})
+    assert endpoint.url in lab.ask("assistant")[1]["error"]
+
+
+@pytest.mark.parametrize("usage", [None, {}, dict.fromkeys(("prompt_tokens", "completion_tokens", "total_tokens"))])
+def test_an_endpoint_that_does_not_count_is_counted_by_its_letters(lab: Lab, usage: Any) -> None:
+    lab.endpoint(answer({"role": "assistant", "content": CODE}, usage=usage), DONE)
+    status, said = lab.ask("assistant")
+    assert (status, said["verdict"]) == (0, "answered")
+    assert said["tokens"] > 42
+
+
+def test_a_tool_that_nobody_offered_is_no_answer(lab: Lab) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "python", "arguments": "{}"}}
+    endpoint = lab.endpoint(answer({"role": "assistant", "content": None, "tool_calls": [call]}), CODE, DONE)
+    said = lab.ask("assistant")[1]
+    assert (said["verdict"], said["messages"][1]["content"]) == ("answered", "")
+    assert told(endpoint.requests[1]).startswith("Write a program")
+
+
+def test_halves_of_characters_end_nothing(lab: Lab) -> None:
+    """A model that was cut in the middle of one, and a task from a terminal that writes GB 18030."""
+    endpoint = lab.endpoint(CODE + " \ud83d", DONE)
+    task = os.fsdecode("打印 42。".encode("gb18030"))
+    status, said = lab.ask("assistant", "--transcript", "t.txt", task=task)
+    assert (status, said["task"]) == (0, "打印 42。")
+    assert told(endpoint.requests[0]) == "打印 42。"
+    assert said["messages"][1]["content"].endswith(" ?")
+
+
+def test_a_fault_of_the_programs_own_has_an_end_and_a_sentence(lab: Lab) -> None:
+    (lab.folder / "sitecustomize.py").write_text(
+        "from labwright_agents.programs import assistant\nassistant.talk = lambda *_words: 1 / 0\n"
+    )
+    lab.endpoint(CODE)
+    done = lab.run("assistant", "--task", "x", PYTHONPATH=f"{AGENTS}{os.pathsep}{lab.folder}")
+    assert (done.returncode, done.stderr[:48]) == (2, "LW-AGENT-039: the program itself failed: ZeroDiv")
+    end = lab.traces()[0][-1]
+    assert (end["kind"], end["verdict"]) == ("end", "not asked")
+    assert "ZeroDivisionError" in end["traceback"][-1]
+
+
+def test_what_would_act_on_a_terminal_is_shown_written_out(lab: Lab) -> None:
+    lab.endpoint("```python\nprint('\\033]0;owned\\a', '\\u202eback')\n```", "It is \x1b[2J.\n\nTERMINATE")
+    done = lab.run("assistant", "--task", "x \x1b[2J")
+    assert done.returncode == 0
+    assert "\x1b" not in done.stdout
+    assert r"\x1b]0;owned\x07 \u202eback" in done.stdout
+    assert r"\x1b[2J" in done.stdout
+    listed = lab.run("show").stdout
+    assert "\x1b" not in listed + lab.run("show", listed.split()[0]).stdout

@@ -70,7 +70,7 @@ def test_a_group_that_gets_nowhere_ends_in_a_sentence(lab: Lab, tests: Path) -> 
     assert said["why"].startswith("LW-AGENT-035: ")
 
 
-@pytest.mark.parametrize("text", [None, "x = (", "# nothing\nprint(1)\n"])
+@pytest.mark.parametrize("text", [None, "x = (", "# nothing\nprint(1)\n", "def main():\n    assert 0\n"])
 def test_tests_that_test_nothing_are_refused(lab: Lab, text: str | None) -> None:
     endpoint = lab.endpoint(RIGHT)
     if text is not None:
@@ -82,3 +82,10 @@ def test_tests_that_test_nothing_are_refused(lab: Lab, text: str | None) -> None
 def test_without_tests_it_is_not_begun(lab: Lab) -> None:
     lab.endpoint(RIGHT)
     assert lab.ask("coder")[1]["id"] == "LW-AGENT-021"
+
+
+def test_tests_as_windows_writes_them(lab: Lab) -> None:
+    (lab.folder / "given.py").write_bytes(b"\xef\xbb\xbf" + TESTS.replace("\n", "\r\n").encode())
+    endpoint = lab.endpoint(RIGHT)
+    assert lab.ask("coder", "--tests", "given.py")[0] == 0
+    assert TESTS.strip() in endpoint.requests[0]["messages"][1]["content"]

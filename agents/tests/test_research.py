@@ -101,3 +101,62 @@ def test_the_index_must_be_of_use(lab: Lab, documents: Path) -> None:
     lab.endpoint("There [1].\n\nTERMINATE")
     words = ("--documents", str(documents), "--index", str(lab.folder / "OAI_CONFIG_LIST/index"))
     assert lab.ask("research", *words, task="controller")[1]["id"] == "LW-AGENT-023"
+
+
+def a_pdf(*, cmap: bytes = b"", encrypt: bool = False) -> str:
+    """A program that writes a page of a PDF whose characters are named by `cmap`, or that is encrypted."""
+    return f"""
+import sys
+from pypdf import PdfWriter
+from pypdf.generic import DecodedStreamObject, DictionaryObject, NameObject
+writer = PdfWriter()
+page = writer.add_blank_page(200, 200)
+font = DictionaryObject({{NameObject("/Type"): NameObject("/Font"), NameObject("/Subtype"): NameObject("/Type1"),
+                          NameObject("/BaseFont"): NameObject("/Helvetica")}})
+if {cmap!r}:
+    stream = DecodedStreamObject()
+    stream.set_data({cmap!r})
+    font[NameObject("/ToUnicode")] = writer._add_object(stream)
+fonts = DictionaryObject({{NameObject("/F1"): font}})
+page[NameObject("/Resources")] = DictionaryObject({{NameObject("/Font"): fonts}})
+stream = DecodedStreamObject()
+stream.set_data(b"BT /F1 12 Tf 10 100 Td (A BC) Tj ET")
+page[NameObject("/Contents")] = writer._add_object(stream)
+if {encrypt}:
+    writer.encrypt("", "owner", algorithm="RC4-128")
+writer.write(sys.argv[1])
+"""
+
+
+HALF = b"""/CIDInit /ProcSet findresource begin
+begincmap
+1 begincodespacerange
+<00> <FF>
+endcodespacerange
+1 beginbfchar
+<41> <D835>
+endbfchar
+endcmap"""
+
+
+def test_one_document_does_not_stop_the_others(lab: Lab, documents: Path) -> None:
+    subprocess.run([PYTHON, "-c", a_pdf(cmap=HALF), str(documents / "math.pdf")], check=True)
+    subprocess.run([PYTHON, "-c", a_pdf(encrypt=True), str(documents / "locked.pdf")], check=True)
+    # For AES pypdf wants a package that is not there, and cannot write it either: here only the dictionary says AES.
+    aes = b"/V 4 /CF << /StdCF << /CFM /AESV2 /AuthEvent /DocOpen /Length 16 >> >> /StmF /StdCF /StrF /StdCF"
+    locked = (documents / "locked.pdf").read_bytes()
+    assert locked.count(b"/V 2") == locked.count(b"/R 3") == 1
+    (documents / "locked.pdf").write_bytes(locked.replace(b"/V 2", aes).replace(b"/R 3", b"/R 4"))
+    lab.endpoint("There [1].\n\nTERMINATE")
+    for _twice in range(2):
+        said = lab.ask("research", "--documents", str(documents), task="Where does the controller listen?")[1]
+        assert said["verdict"] == "answered"
+        assert [one.split(":")[0] for one in said["skipped"]] == ["locked.pdf"]
+
+
+def test_a_file_that_is_no_index_is_left_as_it_is(lab: Lab, documents: Path) -> None:
+    (lab.folder / "results.jsonl").write_text('{"id": "precious"}\n' * 200)
+    lab.endpoint("There [1].\n\nTERMINATE")
+    words = ("--documents", str(documents), "--index", str(lab.folder / "results.jsonl"))
+    assert lab.ask("research", *words, task="controller")[1]["id"] == "LW-AGENT-023"
+    assert (lab.folder / "results.jsonl").read_text().count("precious") == 200

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -162,6 +164,24 @@ def test_an_end(text: str) -> None:
 @pytest.mark.parametrize("text", [None, "", "TERMINATED early", CODE.content + "\nTERMINATE", "TERMINATE is the word."])
 def test_not_an_end(text: str | None) -> None:
     assert not is_end(text)
+
+
+@pytest.mark.parametrize(
+    ("message", "runs"),
+    [
+        ("```Python\r\nprint(1)\r\n```", [("python", "print(1)")]),
+        ("```python3\nx = 1\n```\n```bash\nls\n```", [("python", "x = 1"), ("bash", "ls")]),
+        ("```c++\nint x;\n```\nand\n```py\nx = 1\n```", [("python", "x = 1")]),
+        ('```python title="a.py"\nx = 1\n```', [("python", "x = 1")]),
+        ("```\nx = 1\n```", [("python", "x = 1")]),
+        ("```\nfor\n```", []),
+        ("```\n2, 3, 5\n```", []),
+        ("```python\nx = 1\n```\n```\ny = 2\n```", [("python", "x = 1")]),
+        ("```json\n{}\n```", []),
+    ],
+)
+def test_what_runs_of_a_message(message: str, runs: list[tuple[str, str]]) -> None:
+    assert outcome.code_in(message) == runs
 
 
 def conversation(path: Path | None = None, known: tuple[str, ...] = ()) -> trace.Trace:
@@ -359,6 +379,118 @@ def test_a_damaged_index_is_made_anew(tmp_path: Path) -> None:
         made.close()
 
 
+def refused(file: Path, folder: Path) -> bool:
+    """Whether a file that a person chose is refused as an index."""
+    with pytest.raises(AgentError, match=r"^LW-AGENT-023: "):
+        index.Index(file, folder, chosen=True)
+    return True
+
+
+def test_a_file_that_a_person_chose_is_never_removed(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, one="The cat.")
+    file = tmp_path / "results.jsonl"
+    file.write_text('{"id": "precious"}\n' * 200)
+    there = file.read_bytes()
+    assert refused(file, folder)
+    assert file.read_bytes() == there
+    other = sqlite3.connect(tmp_path / "zotero.sqlite")
+    other.execute("CREATE TABLE mine (x)")
+    other.commit()
+    assert refused(tmp_path / "zotero.sqlite", folder)
+    assert other.execute("SELECT name FROM sqlite_master").fetchall() == [("mine",)]
+    other.close()
+    assert refused(tmp_path, folder)
+    for _twice in range(2):
+        index.Index(tmp_path / "new.sqlite", folder, chosen=True).close()
+
+
+def test_an_index_of_another_version_is_made_anew_in_our_own_place(tmp_path: Path) -> None:
+    file = tmp_path / "x.sqlite"
+    old = sqlite3.connect(file)
+    old.execute("CREATE TABLE files (path)")
+    old.execute("PRAGMA user_version = 1")
+    old.close()
+    made = index.Index(file, folder_of(tmp_path, one="The cat."))
+    assert made.count == 1
+    made.close()
+
+
+def test_an_index_that_another_one_writes_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(index, "WAIT_S", 0.1)
+    folder, file = folder_of(tmp_path, one="The cat."), tmp_path / "x.sqlite"
+    index.Index(file, folder).close()
+    number = file.stat().st_ino
+    busy = sqlite3.connect(file, check_same_thread=False)
+    busy.execute("BEGIN IMMEDIATE")
+    busy.execute("INSERT INTO passages (path, first, last, text) VALUES ('one.md', 9, 9, 'long work')")
+    timer = threading.Timer(1, busy.commit)
+    timer.start()
+    made = index.Index(file, folder)
+    timer.join()
+    assert (file.stat().st_ino, made.count) == (number, 2)
+    made.close()
+    busy.close()
+
+
+def test_what_was_read_when_the_time_is_over_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, file = folder_of(tmp_path, a="The cat.", b="The dog.", c="The cow."), tmp_path / "x.sqlite"
+    read = index.read
+    seen: list[str] = []
+
+    def slow(path: Path, name: str) -> list[index.Passage]:
+        if name == "c.md" and len(seen) < 3:
+            seen.append(name)
+            raise limits.Stop("LW-AGENT-033", seconds=1)
+        seen.append(name)
+        return read(path, name)
+
+    monkeypatch.setattr(index, "COMMIT_S", 0)
+    monkeypatch.setattr(index, "read", slow)
+    with pytest.raises(limits.Stop):
+        index.Index(file, folder)
+    made = index.Index(file, folder)
+    assert made.count == 3
+    assert seen == ["a.md", "b.md", "c.md", "c.md"]
+    made.close()
+
+
+def test_documents_are_read_as_people_have_them(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, a="")
+    words = "接口监听的端口是 9527。"
+    for name, data in {
+        "gb.txt": words.encode("gb18030"),
+        "utf16.txt": words.encode("utf-16"),
+        "mark.txt": words.encode("utf-8-sig"),
+        "bytes.txt": b"\xff\xff\xff",
+    }.items():
+        (folder / name).write_bytes(data)
+    for _twice in range(2):  # what is left out is said each time
+        made = index.Index(tmp_path / "x.sqlite", folder)
+        assert sorted(one.path for one in made.search("端口", 9)) == ["gb.txt", "mark.txt", "utf16.txt"]
+        assert {one.text for one in made.search("端口", 9)} == {words}
+        assert made.skipped == ["a.md: no text in it", "bytes.txt: its text is neither UTF-8 nor UTF-16 nor GB 18030"]
+        made.close()
+
+
+def test_names_in_another_encoding_and_links_out_of_the_folder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, one="The cat.")
+    (folder / os.fsdecode("文.txt".encode("gb18030"))).write_text("The dog.")
+    (tmp_path / "secret.txt").write_text("The cow.")
+    (folder / "out.txt").symlink_to("../secret.txt")
+    (folder / "in.txt").symlink_to("one.md")
+    made = index.Index(tmp_path / "x.sqlite", folder)
+    assert sorted(one.path for one in made.search("cat dog cow", 9)) == ["in.txt", "one.md", "文.txt"]
+    assert made.skipped == ["out.txt: a link out of the folder"]
+    made.close()
+
+
+def test_what_was_left_out_is_on_the_page_and_in_the_transcript() -> None:
+    events = conversation().events
+    events[-1]["skipped"] = ["<a>.pdf: no text in it"]
+    assert "Left out: <a>.pdf: no text in it" in outcome.transcript(events)
+    assert "&lt;a&gt;.pdf: no text in it" in page.of(events)
+
+
 def test_chinese_is_found_by_pairs_and_no_word_breaks_the_query(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, one="网关监听端口，使用证书。", two='He said "NEAR(x" AND OR.')
     made = index.Index(tmp_path / "x.sqlite", folder)
@@ -420,6 +552,37 @@ def under_test(program: str, tests: str, folder: Path) -> subprocess.CompletedPr
     return subprocess.run([sys.executable, "-c", source], cwd=folder, capture_output=True, text=True, check=False)
 
 
+ZERO, GOOD_TRIPLE, TRIPLE = "def triple(x): return 0", "def triple(x): return 3 * x", "from solution import triple\n"
+PYTEST = """class TestIt:
+    def setup_method(self, method):
+        self.x = 2
+
+    def test_a(self):
+        assert triple(self.x) == 6
+    def test_b(self):
+        assert method_free(self)
+def method_free(one):
+    return one.x == 2
+"""
+UNITTEST = """class T(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.x = 2
+    def test_a(self):
+        self.assertEqual(triple(self.x), 6)
+    def test_b(self):
+        for one in range(2):
+            with self.subTest(one):
+                self.assertEqual(triple(one), one * 3)
+    @unittest.skip("later")
+    def test_c(self):
+        self.fail()
+    @unittest.expectedFailure
+    def test_d(self):
+        self.fail()
+"""
+
+
 @pytest.mark.parametrize(
     ("program", "tests", "said"),
     [
@@ -433,12 +596,77 @@ def under_test(program: str, tests: str, folder: Path) -> subprocess.CompletedPr
             "import unittest\nclass T(unittest.TestCase):\n    def test_a(self):\n        self.assertEqual(1, 2)",
             "FAILED T.test_a: AssertionError: 1 != 2",
         ),
+        (
+            ZERO,
+            f"{TRIPLE}class TestIt:\n    def test_a(self):\n        assert triple(2) == 6",
+            "FAILED TestIt.test_a: Assert",
+        ),
+        (ZERO, f"{TRIPLE}async def test_a():\n    assert triple(2) == 6", "FAILED test_a: AssertionError, at tests.py"),
+        (ZERO, f"{TRIPLE}def test_a():\n    yield triple(2) == 6", "FAILED test_a: TypeError: a test that yields"),
+        (
+            ZERO,
+            f"{TRIPLE}def main():\n    assert 0\nif __name__ == '__main__':\n    main()",
+            "FAILED the file: no test in it",
+        ),
+        (ZERO, f"{TRIPLE}def main():\n    assert triple(2) == 6\nmain()", "FAILED the file: AssertionError"),
+        (GOOD_TRIPLE, f"{TRIPLE}def main():\n    assert triple(2) == 6\nmain()", "1 test passed"),
+        (GOOD_TRIPLE, f"{TRIPLE}async def test_a():\n    assert triple(2) == 6", "1 test passed\nthe word"),
+        (GOOD_TRIPLE, f"{TRIPLE}{PYTEST}", "2 tests passed\nthe word"),
+        (
+            ZERO,
+            f"{TRIPLE}{PYTEST}",
+            "FAILED TestIt.test_a: AssertionError, at tests.py line 7: assert triple(self.x) == 6",
+        ),
+        (GOOD_TRIPLE, f"import unittest\n{TRIPLE}{UNITTEST}", "2 tests passed\nthe word"),
+        (ZERO, f"import unittest\n{TRIPLE}{UNITTEST}", "FAILED T.test_a: AssertionError: 0 != 6, at tests.py line 8"),
+        (
+            ZERO,
+            f"import unittest\n{TRIPLE}class T(unittest.TestCase):\n    async def test_a(self): assert triple(2) == 6",
+            "FAILED T.test_a: TypeError: an async test",
+        ),
+        (
+            ZERO,
+            f"import unittest\n{TRIPLE}class test_it(unittest.TestCase):\n    def test_a(self): assert triple(2) == 6",
+            "FAILED test_it.test_a: AssertionError",
+        ),
+        (
+            "",
+            "import unittest\n@unittest.skip('x')\nclass T(unittest.TestCase):\n    def test_a(self): 0",
+            "FAILED the file: no",
+        ),
+        (
+            "import __main__\n__main__.cases = lambda module: []\nx = 1",
+            "import solution\ndef test_a():\n    assert 0",
+            "FAILED",
+        ),
     ],
 )
 def test_tests_are_run_and_told(program: str, tests: str, said: str, tmp_path: Path) -> None:
     done = under_test(program, tests, tmp_path)
     assert done.stdout.startswith(said), done.stdout + done.stderr
     assert (done.returncode == 0) == ("passed" in said)
+
+
+@pytest.mark.parametrize(
+    ("tests", "something"),
+    [
+        ("def test_a(): pass", True),
+        ("async def test_a(): pass", True),
+        ("test_a = print", True),
+        ("class TestA:\n    def test_a(self): pass", True),
+        ("class A(Base):\n    def testA(self): pass", True),
+        ("for one in range(3):\n    assert one", True),
+        ("def check():\n    assert 0\ncheck()", True),
+        ("if 1 != 1:\n    raise ValueError", True),
+        ("class A:\n    def test_a(self): pass", False),
+        ("class TestA:\n    x = 1", False),
+        ("def check():\n    assert 0", False),
+        ("def main():\n    assert 0\nif __name__ == '__main__':\n    main()", False),
+        ("print(1)", False),
+    ],
+)
+def test_a_file_that_tests_nothing_is_known(tests: str, something: bool) -> None:
+    assert harness.tests_something(tests) == something
 
 
 def test_the_code_of_all_blocks_is_taken_and_no_other_text() -> None:

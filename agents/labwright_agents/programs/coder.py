@@ -7,7 +7,6 @@ then the writer again; after tests that passed, nobody.
 from __future__ import annotations
 
 import argparse
-import ast
 import secrets
 import sys
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from typing import Any
 from labwright_agents import harness
 from labwright_agents.conversation import ENDLESS, Conversation, Hands, executed
 from labwright_agents.errors import AgentError
-from labwright_agents.outcome import CODE_BLOCK
+from labwright_agents.outcome import CODE_BLOCK, LANGUAGES
+from labwright_agents.texts import decoded
 
 SUMMARY = "Have a program written until it passes the tests that it was given."
 WRITER = {
@@ -40,7 +40,6 @@ CRITIC = {
 }
 OPENING = {"en": "{task}\n\nThe tests:\n\n```python\n{tests}\n```", "zh": "{task}\n\n测试：\n\n```python\n{tests}\n```"}
 NUDGE = {"en": "Send the whole program in one ```python block.", "zh": "请把整个程序放在一个 ```python 代码块里。"}
-LANGUAGES = ("", "python", "py", "python3")
 HARNESS = Path(harness.__file__)
 
 
@@ -51,11 +50,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raise AgentError for tests that cannot be used, before a batch asks anything."""
+    if options.tests == "-":
+        raise AgentError("LW-AGENT-021", path="-", error="a batch has no standard input")
+    read_tests(options.tests)
+
+
 def talk(conversation: Conversation, options: argparse.Namespace) -> None:
     """Let the group work until the tests pass."""
     from autogen import Agent, GroupChat, GroupChatManager
 
-    tests = read_tests(conversation, options)
+    example = conversation.example if options.tests is None else None
+    tests = "\n".join(example["tests"]) if example else read_tests(options.tests)
     writer, critic = conversation.model("writer", WRITER), conversation.model("critic", CRITIC)
     executor = conversation.person("executor", NUDGE[conversation.language])
     hands = Hands(conversation)
@@ -92,7 +99,8 @@ def opening(task: str, tests: str, language: str) -> str:
 
 def code_of(message: str) -> str:
     """The Python code of a message, all blocks together."""
-    return "\n\n".join(code for language, code in CODE_BLOCK.findall(message) if language.lower() in LANGUAGES)
+    found = CODE_BLOCK.findall(message)
+    return "\n\n".join(code for name, code in found if not name or LANGUAGES.get(name.lower()) == "python")
 
 
 def attempt(run: Callable[..., tuple[int, str]], program: str, tests: str) -> tuple[bool, str]:
@@ -104,21 +112,14 @@ def attempt(run: Callable[..., tuple[int, str]], program: str, tests: str) -> tu
     return code == 0 and bool(found) and not after.strip(), said
 
 
-def read_tests(conversation: Conversation, options: argparse.Namespace) -> str:
+def read_tests(path: str | None) -> str:
     """The tests that were given; raise AgentError for a file that could not fail a program."""
-    if conversation.example and options.tests is None:
-        return "\n".join(conversation.example["tests"])
-    path = options.tests or "(none)"
+    name = path or "(none)"
     try:
-        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
-        tree = ast.parse(text)
+        text = decoded(sys.stdin.buffer.read() if path == "-" else Path(name).read_bytes())
+        good = harness.tests_something(text)
     except (OSError, ValueError, SyntaxError) as error:
-        raise AgentError("LW-AGENT-021", path=path, error=getattr(error, "strerror", None) or error) from error
-    if not any(isinstance(one, (ast.Assert, ast.ClassDef)) or is_test(one) for one in ast.walk(tree)):
-        raise AgentError("LW-AGENT-021", path=path, error="it tests nothing")
+        raise AgentError("LW-AGENT-021", path=name, error=getattr(error, "strerror", None) or error) from error
+    if not good:
+        raise AgentError("LW-AGENT-021", path=name, error="it tests nothing")
     return text
-
-
-def is_test(node: ast.AST) -> bool:
-    """Whether a part of a file is a test of its own."""
-    return isinstance(node, ast.FunctionDef) and node.name.startswith("test_")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,16 +77,24 @@ class Reader:
         return "\n\n".join(f"[{number}] {one.where}\n{one.text}" for number, one in enumerate(fresh, start=first))
 
 
+def check(options: argparse.Namespace) -> None:
+    """Raise AgentError for options that cannot be used, before a batch asks anything."""
+    if options.passages < 1:
+        raise AgentError("LW-AGENT-009", option="--passages", found=options.passages, least=1)
+    if options.documents is None:
+        raise AgentError("LW-AGENT-022", path="(none)", error="--documents is missing")
+
+
 def talk(conversation: Conversation, options: argparse.Namespace) -> None:
     """Find passages, have the model answer from them, find more if it asks."""
     from autogen import Agent
 
-    if options.passages < 1:
-        raise AgentError("LW-AGENT-009", option="--passages", found=options.passages, least=1)
+    if options.documents or not conversation.example:
+        check(options)
     folder = documents(conversation, options)
-    name = hashlib.sha256(str(folder).encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]
     home = options.home if options.home and options.documents else conversation.work_dir
-    index = Index(options.index or home / "index" / f"{name}.sqlite", folder)
+    index = Index(options.index or home / "index" / f"{name}.sqlite", folder, chosen=options.index is not None)
     finder = Reader(index, options.passages, conversation.language)
 
     def more(_agent: Any, messages: Any, **_others: Any) -> tuple[bool, str | None]:
@@ -122,8 +131,6 @@ def documents(conversation: Conversation, options: argparse.Namespace) -> Path:
     """The folder that was given, or one with the example's own documents."""
     if options.documents is not None:
         return Path(options.documents).resolve()
-    if not conversation.example:
-        raise AgentError("LW-AGENT-022", path="(none)", error="--documents is missing")
     folder = conversation.work_dir.resolve() / "documents"
     lay_out(folder)
     return folder

@@ -10,6 +10,7 @@ from labwright_agents import trace
 from labwright_agents.errors import AgentError
 from labwright_agents.outcome import transcript
 from labwright_agents.running import places, write
+from labwright_agents.texts import visible
 
 SUMMARY = "List the latest conversations, or show one of them."
 LATEST = 20
@@ -62,4 +63,4 @@ def line(path: Path) -> str:
     start, end = events[0], events[-1]
     verdict = end["verdict"] if end["kind"] == "end" else "going on, or killed"
     task = " ".join(str(start.get("task", "")).split())
-    return f"{path.stem}  {start.get('program', '')!s:<10} {verdict:<12}  {task[:80]}"
+    return visible(f"{path.stem}  {start.get('program', '')!s:<10} {verdict:<12}  {task[:80]}")

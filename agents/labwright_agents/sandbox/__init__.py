@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from labwright_agents.errors import AgentError
-from labwright_agents.outcome import Execution
+from labwright_agents.outcome import LANGUAGES, Execution
 from labwright_agents.sandbox.keeper import DEEPEST, MOST_FILES
 
 KEEPER = "/run/labwright-sandbox.sock"
@@ -25,7 +25,6 @@ WORDS = {
     "unit": "in a locked-down systemd unit of its own",
     "local": "without a sandbox, as the program's own user",
 }
-LANGUAGES = {"python": "python", "py": "python", "sh": "sh", "bash": "sh", "shell": "sh", "": "python"}
 # AutoGen tells models that they may name the file of a code block so, in its first line.
 NAMED = re.compile(r"(?:#|//)[ \t]*filename:[ \t]*([\w][\w./-]*)[ \t]*$", re.MULTILINE)
 KEPT = "/(?:etc|home|opt|proc|root|run|srv|sys|var)/"  # of the host, and in a box not or not to be read
@@ -94,13 +93,6 @@ class Box:
         self._settings, self._work_dir, self._on_run, self._keeper = settings, work_dir, on_run, keeper
         self._seconds = min(timeout_s, settings.seconds)
 
-    @property
-    def code_extractor(self) -> Any:
-        """What finds code blocks in a message."""
-        from autogen.coding import MarkdownCodeExtractor
-
-        return MarkdownCodeExtractor()
-
     def execute_code_blocks(self, code_blocks: Sequence[Any]) -> Any:
         """Run a message's code blocks, and tell of each."""
         from autogen.coding.base import CommandLineCodeResult
@@ -123,7 +115,7 @@ class Box:
     def run(self, language: str, code: str, number: int = 0) -> tuple[int, str, str]:
         """Exit code, output, and the sentence that says what ended or stopped the code."""
         if language not in LANGUAGES:
-            return 1, f"unknown language {language}; there are {', '.join(filter(None, LANGUAGES))}\n", ""
+            return 1, f"unknown language {language}; there are {', '.join(LANGUAGES)}\n", ""
         kind = LANGUAGES[language]
         script = named(code) or f"code{number or ''}.{'py' if kind == 'python' else 'sh'}"
         files = gathered(self._work_dir, self._settings.work_mib, {script: code.encode()})
@@ -223,11 +215,6 @@ class Local:
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         self._inner = LocalCommandLineCodeExecutor(timeout=timeout_s, work_dir=work_dir)
         self._on_run = on_run
-
-    @property
-    def code_extractor(self) -> Any:
-        """What finds code blocks in a message."""
-        return self._inner.code_extractor
 
     def execute_code_blocks(self, code_blocks: Sequence[Any]) -> Any:
         """Run a message's code blocks and tell of it."""
