@@ -182,7 +182,7 @@ def download(url: str, part: Path, size: int = 0) -> None:
                 block = response.read1(min(BLOCK, end - got))  # what has come; read would wait for a whole block
                 out.write(block)
                 got += len(block)
-                if time.monotonic() - begun > TIMEOUT_S + got / SLOWEST:
+                if block and got < end and time.monotonic() - begun > TIMEOUT_S + got / SLOWEST:
                     raise TimeoutError(f"slower than {SLOWEST} bytes a second")
     if got > most:
         raise too_long

@@ -198,6 +198,16 @@ def test_a_server_that_trickles_holds_no_run_for_ever(
     assert next(clock) < 59 * 20
 
 
+def test_what_came_slowly_and_is_whole_is_taken(
+    server: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(step=3600)
+    monkeypatch.setattr("hostkit.fetch.time.monotonic", lambda: next(clock))
+    file = server.file("a.whl", b"x")
+    assert fetch.fetch(tmp_path, file).read_bytes() == b"x"
+    assert len(server.asked) == 1
+
+
 def test_a_length_that_is_none(server: Loopback, tmp_path: Path) -> None:
     file = server.file("a.whl", DATA)
     server.answers["/a.whl"] = Reply(stream=[DATA], headers=(("Content-Length", "many"),))
