@@ -353,13 +353,13 @@ def model(host: Host, name: str, quantization: str, catalogue: Catalogue) -> dic
         elif (
             catalogue.manifest is not None or "bundled" in entry or not file.get("sha256") or not entry.get("revision")
         ):
-            raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"], name=name))
+            raise Refused(finding("LW-PLAN-007", model=folder, path=file["path"]))
         else:
             url, *more = hubs(host, catalogue, entry, file["path"])
             row = {"url": url, "sha256": file["sha256"], "size": file.get("size", 0), "path": file["path"]}
             files.append({**row, "more": more} if more else row)
     if not files:
-        raise Refused(finding("LW-PLAN-007", model=folder, path="*", name=name))
+        raise Refused(finding("LW-PLAN-007", model=folder, path="*"))
     return {"path": host.below("lab_root", "models", folder), "store": host.wishes["lab_store"], "files": files}
 
 

@@ -347,9 +347,8 @@ def test_a_host_with_a_bundle_asks_no_hub_for_a_model_that_the_bundle_lacks(mirr
     assert gaps("w11", fleet, machine()) == ["LW-PLAN-007"]
 
 
-def test_of_a_packed_model_that_the_bundle_lacks_the_wish_names_the_whole_one() -> None:
-    """A bundle takes both by one name."""
-    with pytest.raises(Problem, match=r"LW-PLAN-007: The model big-int4: .* Put big into lab_bundle_models"):
+def test_of_a_packed_model_that_the_bundle_lacks_the_wish_has_its_own_name() -> None:
+    with pytest.raises(Problem, match=r"LW-PLAN-007: The model big-int4: .* Put big-int4 into lab_bundle_models"):
         delivery.model(host("w1", "workers"), "big", "int4", catalogue(EVERYTHING))
 
 
