@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hostkit import login
-from hostkit.fetch import download
+from hostkit.fetch import Wrong, download
 from kit.files import digest_of
 from kit.problem import Problem
 
@@ -71,6 +71,9 @@ def brought(url: str, partial: Path) -> str:
         before = size_of(partial)
         try:
             download(url, partial)
+        except Wrong as error:  # longer than any file of a bundle
+            partial.unlink()
+            return str(error)
         except (OSError, ValueError, http.client.HTTPException) as error:
             if isinstance(error, OSError) and error.errno in DISK:
                 raise

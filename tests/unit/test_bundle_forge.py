@@ -193,6 +193,14 @@ def test_a_broken_transfer_in_chunks_is_one_too(mirror: Loopback, tmp_path: Path
     assert fetch([f"{mirror.url}/cut", f"{mirror.url}/x"], tmp_path / "x", SUM).read_bytes() == DATA
 
 
+def test_a_file_without_an_end_is_none(mirror: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hostkit.fetch.LONGEST", 999)
+    mirror.answers["/x"] = Reply(stream=[DATA])
+    with pytest.raises(Problem, match="LW-BUNDLE-030: .*/x: it is longer than 999 bytes. Is it"):
+        fetch([f"{mirror.url}/x"], tmp_path / "x", SUM)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_does_not_speak_http_does_not_answer(tmp_path: Path) -> None:
     with raw(b"SSH-2.0\r\n") as port:
         assert answers(f"http://127.0.0.1:{port}/", 5)

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,7 @@ def test_clients_ask_one_question_after_the_other_until_the_time_is_up(server: L
     server.answers[PATH] = streaming("Hel", "lo", " 你", pause_s=0.01)
     begun = time.monotonic()
     found = measure(server.url)
-    assert time.monotonic() - begun < 5
+    assert time.monotonic() - begun < 30
     rows = found["answered"]
     assert len(rows) == len(server.asked) >= 4
     assert all(0 <= begin <= first <= end <= found["elapsed_s"] for begin, first, end, *_more in rows)
@@ -87,23 +88,22 @@ def test_as_many_clients_as_wished_wait_at_the_same_time(server: Loopback) -> No
         return Reply(stream=fastchat("x", first_s=0.2))
 
     server.answers[PATH] = all_at_once
-    # The barrier lets five through or none; the time is up before a second round.
-    assert len(measure(server.url, clients=5, seconds=0.1)["answered"]) == 5
+    assert len(measure(server.url, clients=5, requests=5, seconds=30)["answered"]) == 5
 
 
 def test_the_first_piece_is_the_first_with_words_and_not_the_role(server: Loopback) -> None:
-    server.answers[PATH] = streaming("", "Hello", first_s=0.2, pause_s=0.1)
-    ((begin, first, end, pieces, _tokens),) = measure(server.url, clients=1, seconds=0.01)["answered"]
-    assert 0.3 <= first - begin < 3
-    assert 0.1 <= end - first < 3
+    server.answers[PATH] = streaming("", "Hello", first_s=0.2, pause_s=0.5)
+    ((begin, first, end, pieces, _tokens),) = measure(server.url, clients=1, requests=1, seconds=30)["answered"]
+    assert 0.7 <= first - begin < 30
+    assert 0.1 <= end - first < 30
     assert pieces == 1
 
 
 def test_answers_that_run_at_the_end_are_waited_for_and_count(server: Loopback) -> None:
-    server.answers[PATH] = streaming("x", first_s=0.3)
-    found = measure(server.url, seconds=0.05)
+    server.answers[PATH] = streaming("x", first_s=0.8)
+    found = measure(server.url, seconds=0.5)
     assert (len(found["answered"]), found["unfinished"]) == (2, 0)
-    assert found["elapsed_s"] >= 0.3
+    assert found["elapsed_s"] >= 0.8
 
 
 def test_what_hangs_is_cut_off_after_the_grace_and_unfinished(server: Loopback) -> None:
@@ -119,7 +119,7 @@ def test_what_hangs_is_cut_off_after_the_grace_and_unfinished(server: Loopback) 
     found = measure(server.url, clients=3, seconds=0.1, grace_s=0.2)
     took = time.monotonic() - begun
     go_on.set()
-    assert 0.3 <= took < 5
+    assert 0.3 <= took < 15
     assert (found["answered"], found["errors"], found["unfinished"]) == ([], [], 3)
     assert (found["pieces"], found["elapsed_s"]) == ([3], pytest.approx(0.3))
 
@@ -171,10 +171,11 @@ FAILURES: list[tuple[Answer, str, str]] = [
 
 @pytest.mark.parametrize(("wrong", "cause", "example"), FAILURES)
 def test_every_way_to_fail_has_a_cause_and_an_example(
-    server: Loopback, wrong: Answer, cause: str, example: str
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, wrong: Answer, cause: str, example: str
 ) -> None:
+    monkeypatch.setattr(load, "PAUSE_S", 0.0)
     server.answers[PATH] = wrong
-    found = measure(server.url, clients=1, seconds=0.05)
+    found = measure(server.url, clients=1, requests=1, seconds=30)
     (error,) = found["errors"]
     assert (found["answered"], found["unfinished"]) == ([], 0)
     assert (error["cause"], error["count"], len(error["times_s"])) == (cause, 1, 1)
@@ -185,18 +186,20 @@ def test_every_way_to_fail_has_a_cause_and_an_example(
 def test_failures_are_grouped_and_do_not_hammer(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "PAUSE_S", 0.1)
     server.answers[PATH] = [cut_off, Reply(b"", 500)]
-    found = measure(server.url, clients=1, seconds=0.45)
+    found = measure(server.url, clients=1, requests=4, seconds=30)
     many, one = found["errors"]
     assert (many["cause"], one["cause"], one["count"]) == ("LW-PROBE-032", "LW-PROBE-035", 1)
-    assert 2 <= many["count"] == len(many["times_s"]) <= 4
+    times = [*one["times_s"], *many["times_s"]]
+    assert many["count"] == 3
+    assert all(after - before > 0.099 for before, after in pairwise(times))
 
 
 def test_a_client_goes_on_after_a_failure(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "PAUSE_S", 0.01)
     server.answers[PATH] = [Reply(b"", 503), streaming("x")]
-    found = measure(server.url, clients=1, seconds=0.2)
+    found = measure(server.url, clients=1, requests=3, seconds=30)
     assert [one["count"] for one in found["errors"]] == [1]
-    assert len(found["answered"]) > 1
+    assert len(found["answered"]) == 2
 
 
 def test_an_api_that_goes_away_meanwhile_is_an_error_of_each_request(
@@ -204,7 +207,7 @@ def test_an_api_that_goes_away_meanwhile_is_an_error_of_each_request(
 ) -> None:
     monkeypatch.setattr(load, "reach", lambda request, context: None)
     url = f"http://127.0.0.1:{free_port()}"
-    (error,) = measure(url, seconds=0.1)["errors"]
+    (error,) = measure(url, requests=2, seconds=30)["errors"]
     assert (error["cause"], error["count"]) == ("LW-PROBE-020", 2)
     assert "is its service up?" in error["example"]
 
@@ -214,7 +217,7 @@ def test_a_connection_that_is_thrown_away_is_an_error(server: Loopback) -> None:
         raise ConnectionAbortedError
 
     server.answers[PATH] = throw
-    (error,) = measure(server.url, clients=1, seconds=0.05)["errors"]
+    (error,) = measure(server.url, clients=1, requests=1, seconds=30)["errors"]
     assert error["cause"] == "LW-PROBE-035"
 
 
@@ -234,7 +237,7 @@ def test_nothing_but_the_address_is_asked(server: Loopback, monkeypatch: pytest.
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
     monkeypatch.delenv("no_proxy")
     server.answers[PATH] = Reply(b"", 307, headers=(("Location", "/elsewhere"),))
-    found = measure(server.url, clients=1, seconds=0.05)
+    found = measure(server.url, clients=1, requests=1, seconds=30)
     assert found["errors"][0]["cause"] == "LW-PROBE-033"
     assert server.paths() == [PATH]
 
@@ -242,7 +245,7 @@ def test_nothing_but_the_address_is_asked(server: Loopback, monkeypatch: pytest.
 def test_a_key_comes_from_its_file(server: Loopback, tmp_path: Path) -> None:
     (tmp_path / "key").write_text("sk-1\n")
     server.answers[PATH] = streaming("x")
-    measure(server.url, clients=1, seconds=0.01, key_file=str(tmp_path / "key"))
+    measure(server.url, clients=1, requests=1, seconds=30, key_file=str(tmp_path / "key"))
     assert server.asked[0].headers["Authorization"] == "Bearer sk-1"
 
 
