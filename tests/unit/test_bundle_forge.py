@@ -196,7 +196,7 @@ def test_a_broken_transfer_in_chunks_is_one_too(mirror: Loopback, tmp_path: Path
 def test_a_file_without_an_end_is_none(mirror: Loopback, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hostkit.fetch.LONGEST", 999)
     mirror.answers["/x"] = Reply(stream=[DATA])
-    with pytest.raises(Problem, match="LW-BUNDLE-030: .*/x: it is longer than 999 bytes. Is it"):
+    with pytest.raises(Problem, match=r"LW-BUNDLE-030: .*/x: it is longer than 999 bytes\. Is it"):
         fetch([f"{mirror.url}/x"], tmp_path / "x", SUM)
     assert list(tmp_path.iterdir()) == []
 
