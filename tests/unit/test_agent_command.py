@@ -65,6 +65,6 @@ def test_a_batch_has_room_for_each_of_its_conversations(tmp_path: Path) -> None:
     waited = re.search(r'contains: "(.*)"', (ROOT / "playbooks/keys.yml").read_text(encoding="utf-8"))
     assert waited
     assert [sizes[name]["what"].replace("--d", "D") == waited[1] for name in sizes] == [True, False]
-    assert (sizes["assistant"]["MemoryMax"], sizes["batch"]["MemoryMax"]) == (str(2 << 30), str(10 << 30))
+    assert (sizes["assistant"]["MemoryMax"], sizes["batch"]["MemoryMax"]) == ("2048M", "10240M")
     assert (sizes["assistant"]["TasksMax"], sizes["batch"]["TasksMax"]) == ("256", "1280")
     assert (sizes["assistant"]["RuntimeMaxSec"], sizes["batch"]["RuntimeMaxSec"]) == ("900", "infinity")
