@@ -24,7 +24,9 @@ PREFIX = "lab_"
 # What the plays themselves set on hosts while they run; no wish of a user's.
 INTERNAL = {
     "lab_plan",
+    "lab_places",
     "lab_secrets",
+    "lab_trusted",
     "lab_answers",
     "lab_needs",
     "lab_mirror_answers",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import jsonschema
@@ -176,6 +177,12 @@ def test_unknown_names_with_our_prefix(name: str, hint: str) -> None:
 
 def test_what_the_plays_set_themselves_is_no_wish() -> None:
     assert messages(dict.fromkeys(wishes.INTERNAL, 1)) == []
+
+
+def test_what_plays_set_on_hosts_is_no_wish() -> None:
+    """A later play of the same run sees it among the host's variables."""
+    plays = "\n".join(path.read_text() for path in (ROOT / "playbooks").glob("*.yml"))
+    assert set(re.findall(r"register: (lab_\w+)", plays)) <= wishes.INTERNAL
 
 
 @pytest.mark.parametrize(
