@@ -181,7 +181,7 @@ def test_what_the_plays_set_themselves_is_no_wish() -> None:
 
 def test_what_plays_set_on_hosts_is_no_wish() -> None:
     """A later play of the same run sees it among the host's variables."""
-    plays = "\n".join(path.read_text() for path in (ROOT / "playbooks").glob("*.yml"))
+    plays = "\n".join(path.read_text() for path in (ROOT / "playbooks").rglob("*.yml"))
     assert set(re.findall(r"register: (lab_\w+)", plays)) <= wishes.INTERNAL
 
 
